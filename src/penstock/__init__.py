@@ -1,0 +1,3 @@
+"""Penstock: managed inference that you run yourself."""
+
+__version__ = "0.1.0"

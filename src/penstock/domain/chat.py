@@ -1,0 +1,180 @@
+"""The chat request as the data plane accepts it, and the events that an adapter yields for it."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from penstock.domain.usage import Usage
+
+Json = Any
+
+
+class FunctionCall(msgspec.Struct, frozen=True):
+    """Name and JSON text of the arguments of one call."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """One call that an assistant message of the history made."""
+
+    function: FunctionCall
+    id: str = ""
+    type: Literal["function"] = "function"
+    index: int | None = None
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One turn. ``content`` is text or a list of typed parts; the last five fields are what SDKs echo back."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[dict[str, Json]] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    refusal: str | None = None
+    reasoning: Json = None
+    annotations: Json = None
+    audio: Json = None
+    function_call: Json = None
+
+
+class FunctionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A function tool: ``parameters`` is a JSON Schema of an object."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Json] | None = None
+    strict: bool | None = None
+
+
+class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tool of type function, the only type that chat completions have."""
+
+    function: FunctionSpec
+    type: Literal["function"] = "function"
+
+
+class NamedFunction(msgspec.Struct, frozen=True):
+    """The function that a named tool choice points at."""
+
+    name: str
+
+
+class NamedToolChoice(msgspec.Struct, frozen=True):
+    """``tool_choice`` that forces one function."""
+
+    function: NamedFunction
+    type: Literal["function"] = "function"
+
+
+class JsonSchemaSpec(msgspec.Struct, frozen=True):
+    """``response_format.json_schema``."""
+
+    name: str = "response"
+    schema: dict[str, Json] | None = None
+    strict: bool | None = None
+    description: str | None = None
+
+
+class ResponseFormat(msgspec.Struct, frozen=True):
+    """``response_format``: text, any JSON object, or a JSON Schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaSpec | None = None
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    """``stream_options``."""
+
+    include_usage: bool = False
+    include_obfuscation: bool | None = None
+
+
+class ExtendedThinking(msgspec.Struct, frozen=True):
+    """Heroku's ``extended_thinking`` (heroku-wire.md 2.1)."""
+
+    enabled: bool = False
+    budget_tokens: int | None = None
+    include_reasoning: bool = False
+
+
+class ChatRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """POST /v1/chat/completions, parsed and typed. Ranges are checked by the gateway's wire module."""
+
+    model: str
+    messages: list[Message]
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    n: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    logit_bias: dict[str, float] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    extended_thinking: ExtendedThinking | None = None
+    allow_ignored_params: bool | None = None
+    modalities: list[str] | None = None
+    user: str | None = None
+    metadata: Json = None
+    store: bool | None = None
+    prediction: Json = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    audio: Json = None
+    verbosity: str | None = None
+
+    @property
+    def max_output(self) -> int | None:
+        """The caller's bound on output tokens; the newer field name wins."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def wants_usage_chunk(self) -> bool:
+        """Whether a streamed answer ends with a usage chunk."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class ChatEvent(msgspec.Struct, frozen=True):
+    """What an adapter yields: bytes for the client in our dialect, and what the meter needs of them.
+
+    ``frame`` is one or more whole SSE events (streamed request) or the whole JSON answer (plain request); it may be
+    empty when the event only carries ``usage``. ``output_tokens`` counts the deltas in the frame, for the meter's
+    estimate when no usage ever comes. ``done`` marks the last event of a complete answer: an adapter that ends
+    without it has been cut, and the pipeline treats that as a failure.
+    """
+
+    frame: bytes
+    output_tokens: int = 0
+    usage: Usage | None = None
+    done: bool = False
+
+
+class BoundRequest(msgspec.Struct, frozen=True):
+    """A chat request bound to one target: what an adapter gets.
+
+    ``raw`` is the client's body as received (for pass-through), ``target_model`` the upstream's model id,
+    ``completion_id`` and ``created`` the identity that the answer carries, ``fingerprint`` the deployment's.
+    """
+
+    chat: ChatRequest
+    raw: bytes
+    target_model: str
+    completion_id: str
+    created: int
+    fingerprint: str

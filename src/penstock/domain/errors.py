@@ -1,0 +1,79 @@
+"""The error tree of both planes: one class, one table of stable public codes.
+
+Every refusal carries a code from ``CODES``; the code fixes the HTTP status and the type. docs/errors.md documents
+each one, and a house test keeps the two in step.
+"""
+
+from typing import Any, NamedTuple
+
+
+class ErrorCode(NamedTuple):
+    """What a public code means on the wire: HTTP status, Heroku's error type, and the remedy for the documentation."""
+
+    status: int
+    type: str
+    remedy: str
+
+
+_REQUEST = "invalid_request_error"
+_SERVER = "server_error"
+
+CODES: dict[str, ErrorCode] = {
+    "invalid_json": ErrorCode(400, _REQUEST, "Send one JSON object in UTF-8; the message names the byte."),
+    "invalid_type": ErrorCode(400, _REQUEST, "Send the named field with the named type."),
+    "invalid_value": ErrorCode(400, _REQUEST, "Send the named field within the named range."),
+    "missing_parameter": ErrorCode(400, _REQUEST, "Add the named field."),
+    "unknown_parameter": ErrorCode(400, _REQUEST, "Remove the field, or send allow_ignored_params: true."),
+    "unsupported_parameter": ErrorCode(400, _REQUEST, "The model's target cannot honour the field; leave it out."),
+    "unsupported_schema": ErrorCode(400, _REQUEST, "Use the JSON Schema subset of docs/structured-output.md."),
+    "context_length_exceeded": ErrorCode(400, _REQUEST, "Shorten the messages; the message gives count and limit."),
+    "invalid_request": ErrorCode(400, _REQUEST, "The message says what is wrong with the HTTP request."),
+    "upstream_refused": ErrorCode(400, _REQUEST, "The upstream refused the request; its own message follows."),
+    "missing_api_key": ErrorCode(401, "authentication_error", "Send Authorization: Bearer KEY, or x-api-key."),
+    "invalid_api_key": ErrorCode(401, "authentication_error", "Read the key again: penstock config:get INFERENCE_KEY."),
+    "model_not_allowed": ErrorCode(403, "authorization_error", "Attach a plan that has the model."),
+    "model_not_found": ErrorCode(404, _REQUEST, "GET /v1/models lists the ids."),
+    "route_not_found": ErrorCode(404, _REQUEST, "docs/api.md lists the routes."),
+    "method_not_allowed": ErrorCode(405, _REQUEST, "Use a method named in the Allow header."),
+    "request_timeout": ErrorCode(408, _REQUEST, "Send the request faster; the bound is a setting."),
+    "body_too_large": ErrorCode(413, _REQUEST, "Send less, or raise gateway.max_body_bytes."),
+    "header_too_large": ErrorCode(431, _REQUEST, "Send smaller headers."),
+    "upstream_rate_limited": ErrorCode(429, "rate_limit_error", "Wait as Retry-After says."),
+    "internal_error": ErrorCode(500, _SERVER, "A bug: report it with the request id."),
+    "upstream_error": ErrorCode(502, _SERVER, "The upstream failed; try again."),
+    "upstream_closed": ErrorCode(502, _SERVER, "The upstream ended early; what arrived is incomplete. Try again."),
+    "upstream_timeout": ErrorCode(504, _SERVER, "The upstream was too slow; try again."),
+    "engine_not_ready": ErrorCode(503, _SERVER, "The embedded engine is starting; wait as Retry-After says."),
+    "model_unavailable": ErrorCode(503, _SERVER, "Set the credential that the message names."),
+    "store_unavailable": ErrorCode(503, _SERVER, "The database does not answer; wait as Retry-After says."),
+    "shutting_down": ErrorCode(503, _SERVER, "The server is stopping; try again."),
+}
+
+
+class PenstockError(Exception):
+    """A refusal or failure that a client may read.
+
+    ``code`` is a key of ``CODES``; ``message`` names the field and the remedy and holds no secret; ``param`` is the
+    request field at fault; ``retry_after_s`` becomes the Retry-After header.
+    """
+
+    def __init__(self, code: str, message: str, *, param: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the code."""
+        return CODES[self.code].status
+
+    def body(self) -> dict[str, Any]:
+        """The data plane's error body: OpenAI's envelope plus the top-level message that the Heroku CLI prints."""
+        error = {"message": self.message, "type": CODES[self.code].type, "code": self.code, "param": self.param}
+        return {"error": error, "message": self.message}
+
+
+class UpstreamError(PenstockError):
+    """A failure of the upstream, before or after its first event."""

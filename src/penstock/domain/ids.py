@@ -1,0 +1,34 @@
+"""Prefixed identifiers and API keys, all from the operating system's random source."""
+
+import base64
+import hashlib
+import secrets
+import time
+import uuid
+
+KEY_PREFIX = "inf-"
+
+
+def new_id() -> str:
+    """A UUID for a Platform API object, as the Heroku CLI expects."""
+    return str(uuid.uuid4())
+
+
+def new_api_key() -> str:
+    """A data plane key: ``inf-`` and 256 random bits in URL-safe base64 (43 characters)."""
+    return KEY_PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+
+
+def new_operator_token() -> str:
+    """A control plane token: ``pst-`` and 256 random bits."""
+    return "pst-" + secrets.token_urlsafe(32)
+
+
+def secret_hash(secret: str) -> bytes:
+    """SHA-256 of a 256-bit random secret. No salt or stretching: there is nothing to guess (32 bytes)."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def new_completion_id() -> str:
+    """Heroku's form (heroku-wire.md 2.1): ``chatcmpl-``, 16 hex digits of Unix nanoseconds, 5 random hex digits."""
+    return f"chatcmpl-{time.time_ns():016x}{secrets.randbits(20):05x}"

@@ -1,0 +1,168 @@
+"""Reads the settings tree from its four sources and explains every mistake by name, file and line."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import platformdirs
+
+from penstock.settings.tree import Settings
+
+ENV_PREFIX = "PENSTOCK_"
+CONFIG_FILE = "penstock.toml"
+# Read by other parts of the program, never settings of the tree.
+RESERVED_ENV = frozenset({"PENSTOCK_CONFIG", "PENSTOCK_REQUIRE_ALL", "PENSTOCK_DEBUG"})
+
+
+class SettingsError(Exception):
+    """A setting is unknown or its value is bad; the message is one line that names it, its source and the remedy."""
+
+
+class Setting(NamedTuple):
+    """One setting of the tree, for documentation and completion."""
+
+    path: str
+    env: str
+    default: Any
+    annotation: Any
+
+
+def every_setting() -> Iterator[Setting]:
+    """All scalar settings in tree order."""
+    for section in msgspec.structs.fields(Settings):
+        if section.name in ("provider", "model"):
+            continue
+        if section.name == "home":
+            yield Setting("home", "PENSTOCK_HOME", default_home(), str)
+            continue
+        for field in msgspec.structs.fields(section.type):
+            path = f"{section.name}.{field.name}"
+            yield Setting(path, env_name(path), field.default, field.type)
+
+
+def env_name(path: str) -> str:
+    """The environment name of a setting: ``gateway.port`` is PENSTOCK_GATEWAY_PORT."""
+    return ENV_PREFIX + path.replace(".", "_").upper()
+
+
+def default_home() -> str:
+    """The platform's data folder for Penstock."""
+    return platformdirs.user_data_dir("penstock")
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    config: Path | None = None,
+) -> Settings:
+    """Flags (by path, ``gateway.port``) over environment over file over defaults.
+
+    ``config`` defaults to PENSTOCK_CONFIG, then ./penstock.toml, then HOME/penstock.toml. Raises SettingsError.
+    """
+    env = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    from_env = dict(_environment(env))
+    path, must_exist = _config_path(config, env, (flags or {}).get("home") or from_env.get("home"))
+    if path is not None:
+        _merge_file(values, path, must_exist=must_exist)
+    for name, value in from_env.items():
+        _assign(values, name, value, f"environment {env_name(name)}")
+    for name, value in (flags or {}).items():
+        if value is not None:
+            _assign(values, name, value, f"flag for {name}")
+    values["home"] = str(Path(values.get("home") or default_home()).expanduser().absolute())
+    return msgspec.convert(values, Settings)
+
+
+def _config_path(config: Path | None, env: Mapping[str, str], home: str | None) -> tuple[Path | None, bool]:
+    if config is not None:
+        return config, True
+    if named := env.get("PENSTOCK_CONFIG"):
+        return Path(named), True
+    for folder in (Path.cwd(), Path(home or default_home()).expanduser()):
+        if (folder / CONFIG_FILE).is_file():
+            return folder / CONFIG_FILE, False
+    return None, False
+
+
+def _environment(env: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    known = {setting.env: setting.path for setting in every_setting()}
+    for name, value in env.items():
+        if not name.startswith(ENV_PREFIX) or name in RESERVED_ENV:
+            continue
+        if name not in known:
+            raise SettingsError(f"environment {name}: unknown setting{_closest(name, known)}")
+        if value != "":
+            yield known[name], value
+
+
+def _merge_file(values: dict[str, Any], path: Path, *, must_exist: bool) -> None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if must_exist:
+            raise SettingsError(f"{path}: no such configuration file") from None
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    for key, value in data.items():
+        where = f"{path}:{_line_of(text, None, key)}"
+        if key not in sections:
+            raise SettingsError(f"{where}: unknown section or key '{key}'{_closest(key, sections)}")
+        if key in ("home", "provider", "model"):
+            _check(sections[key], value, f"{where}: {key}")
+            values[key] = value
+        elif not isinstance(value, dict):
+            raise SettingsError(f"{where}: '{key}' is a section, write [{key}]")
+        else:
+            for name, inner in value.items():
+                _assign(values, f"{key}.{name}", inner, f"{path}:{_line_of(text, key, name)}")
+
+
+def _line_of(text: str, section: str | None, key: str) -> int:
+    """The line where a key stands, for a message; the section's own line when the key is written unusually."""
+    current: str | None = None
+    fallback = 1
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]\]?", line):
+            current = header[1]
+            if current == (section or key):
+                fallback = number
+        elif current == section and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]", line):
+            return number
+    return fallback
+
+
+def _assign(values: dict[str, Any], path: str, value: Any, where: str) -> None:
+    known = {setting.path: setting.annotation for setting in every_setting()}
+    if path not in known:
+        raise SettingsError(f"{where}: unknown setting '{path}'{_closest(path, known)}")
+    checked = _check(known[path], value, f"{where}: {path}")
+    section, _, name = path.rpartition(".")
+    (values.setdefault(section, {}) if section else values)[name] = checked
+
+
+def _check(annotation: Any, value: Any, where: str) -> Any:
+    # Text from the environment or a flag is converted ("8400", "true"); a value from the file must have its type.
+    try:
+        return msgspec.to_builtins(msgspec.convert(value, annotation, strict=not isinstance(value, str)))
+    except msgspec.ValidationError as error:
+        secret = any(word in where for word in ("token", "url"))
+        shown = "" if secret or isinstance(value, (dict, list)) else f", got {value!r}"
+        raise SettingsError(f"{where}: {str(error)[:1].lower()}{str(error)[1:]}{shown}") from error
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415 - only on the way to an error
+
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {match[0]}?" if match else ""

@@ -1,0 +1,129 @@
+"""The frozen tree of settings: every field is one setting, with its default, unit and bounds.
+
+A setting ``section.name`` has the environment name ``PENSTOCK_SECTION_NAME``; docs/settings.md documents each.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The data plane's listener and its bounds."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8400
+    public_url: str | None = None
+    workers: Positive = 1
+    max_body_bytes: Positive = 8 * 1024 * 1024
+    max_header_bytes: Positive = 64 * 1024
+    header_timeout_s: Seconds = 10.0
+    body_timeout_s: Seconds = 30.0
+    keep_alive_s: Seconds = 75.0
+    snapshot_poll_s: Seconds = 0.25
+
+
+class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The control plane's listener. ``url`` is where the CLI finds it; None means the running server's own address."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8401
+    url: str | None = None
+    token: str | None = None
+    operator_email: str = "operator@penstock.local"
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The embedded engine. ``context`` is tokens per slot; the engine reserves ``slots`` times that."""
+
+    enabled: bool = True
+    model: str = "smollm2-135m-instruct"
+    slots: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
+    context: Annotated[int, msgspec.Meta(ge=256)] = 8192
+    batch: Annotated[int, msgspec.Meta(ge=32, le=4096)] = 256
+    threads: Annotated[int, msgspec.Meta(ge=0, le=512)] = 0
+
+
+class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds on calls to upstreams, in seconds and bytes."""
+
+    connect_timeout_s: Seconds = 5.0
+    first_byte_timeout_s: Seconds = 300.0
+    idle_timeout_s: Seconds = 120.0
+    max_connections: Positive = 512
+    max_answer_bytes: Positive = 64 * 1024 * 1024
+
+
+class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The journal. A power cut can take at most the last ``fsync_s`` seconds; a crash of a process takes nothing."""
+
+    fsync_s: Seconds = 1.0
+    rotate_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 64 * 1024 * 1024
+
+
+class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the store lives; None means penstock.db under the home."""
+
+    url: str | None = None
+
+
+class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The supervisor: development or production mode, and how long open answers may take after SIGTERM."""
+
+    mode: Literal["development", "production"] = "development"
+    drain_s: Seconds = 30.0
+    ready_file: str | None = None
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is written to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[provider]]``: an upstream by name. ``api_key_env`` names the environment variable that holds its secret."""
+
+    name: str
+    kind: Literal["openai"] = "openai"
+    base_url: str
+    api_key_env: str | None = None
+
+
+class TargetRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One entry of a model's ``targets``."""
+
+    provider: str
+    model: str
+
+
+class ModelRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[model]]``: a catalogue entry of the operator's own; an id of the built-in catalogue is replaced."""
+
+    id: str
+    targets: tuple[TargetRow, ...]
+    owner: str = "local"
+    aliases: tuple[str, ...] = ()
+    context_window: int | None = None
+    max_output: int | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole tree. ``home`` holds the database, journal, weights and tokens."""
+
+    home: str = ""
+    gateway: GatewaySettings = GatewaySettings()
+    control: ControlSettings = ControlSettings()
+    engine: EngineSettings = EngineSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    journal: JournalSettings = JournalSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    serve: ServeSettings = ServeSettings()
+    log: LogSettings = LogSettings()
+    provider: tuple[ProviderRow, ...] = ()
+    model: tuple[ModelRow, ...] = ()
