@@ -53,6 +53,8 @@ class Catalogue:
         model = self._by_name.get(name)
         if model is None:
             raise PenstockError(
-                "model_not_found", f"The model '{name[:200]}' does not exist. GET /v1/models lists the ids.", param="model"
+                "model_not_found",
+                f"The model '{name[:200]}' does not exist. GET /v1/models lists the ids.",
+                param="model",
             )
         return model

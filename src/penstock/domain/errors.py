@@ -46,6 +46,9 @@ CODES: dict[str, ErrorCode] = {
     "engine_not_ready": ErrorCode(503, _SERVER, "The embedded engine is starting; wait as Retry-After says."),
     "model_unavailable": ErrorCode(503, _SERVER, "Set the credential that the message names."),
     "store_unavailable": ErrorCode(503, _SERVER, "The database does not answer; wait as Retry-After says."),
+    "journal_unavailable": ErrorCode(
+        503, _SERVER, "The journal cannot be written, so nothing is admitted: free the disk."
+    ),
     "shutting_down": ErrorCode(503, _SERVER, "The server is stopping; try again."),
 }
 

@@ -119,13 +119,13 @@ def _merge_file(values: dict[str, Any], path: Path, *, must_exist: bool) -> None
         if key not in sections:
             raise SettingsError(f"{where}: unknown section or key '{key}'{_closest(key, sections)}")
         if key in ("home", "provider", "model"):
-            _check(sections[key], value, f"{where}: {key}")
+            _check(sections[key], value, f"{where}: {key}", strict=True)
             values[key] = value
         elif not isinstance(value, dict):
             raise SettingsError(f"{where}: '{key}' is a section, write [{key}]")
         else:
             for name, inner in value.items():
-                _assign(values, f"{key}.{name}", inner, f"{path}:{_line_of(text, key, name)}")
+                _assign(values, f"{key}.{name}", inner, f"{path}:{_line_of(text, key, name)}", strict=True)
 
 
 def _line_of(text: str, section: str | None, key: str) -> int:
@@ -142,19 +142,19 @@ def _line_of(text: str, section: str | None, key: str) -> int:
     return fallback
 
 
-def _assign(values: dict[str, Any], path: str, value: Any, where: str) -> None:
+def _assign(values: dict[str, Any], path: str, value: Any, where: str, *, strict: bool = False) -> None:
     known = {setting.path: setting.annotation for setting in every_setting()}
     if path not in known:
         raise SettingsError(f"{where}: unknown setting '{path}'{_closest(path, known)}")
-    checked = _check(known[path], value, f"{where}: {path}")
+    checked = _check(known[path], value, f"{where}: {path}", strict=strict)
     section, _, name = path.rpartition(".")
     (values.setdefault(section, {}) if section else values)[name] = checked
 
 
-def _check(annotation: Any, value: Any, where: str) -> Any:
+def _check(annotation: Any, value: Any, where: str, *, strict: bool) -> Any:
     # Text from the environment or a flag is converted ("8400", "true"); a value from the file must have its type.
     try:
-        return msgspec.to_builtins(msgspec.convert(value, annotation, strict=not isinstance(value, str)))
+        return msgspec.to_builtins(msgspec.convert(value, annotation, strict=strict or not isinstance(value, str)))
     except msgspec.ValidationError as error:
         secret = any(word in where for word in ("token", "url"))
         shown = "" if secret or isinstance(value, (dict, list)) else f", got {value!r}"

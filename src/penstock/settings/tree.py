@@ -9,7 +9,8 @@ import msgspec
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+# A year at most: infinity is a number too, and no timer takes it.
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

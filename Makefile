@@ -1,0 +1,77 @@
+# Needs only Python 3.11+ and make: every target sets up .venv by itself, from the hashed lock files.
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+UV = $$(command -v uv || echo $(BIN)/uv)
+INSTALL = $(UV) pip install --quiet --python $(PY)
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header $(LOCK_ARGS)
+NODE_SDK := tests/sdk/node/node_modules/.stamp
+ARGS ?=
+
+# uv does not read pip's settings: where only pip is told about a mirror, hand that on.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+.PHONY: help setup serve test lint types check bench lock docs clean
+.DELETE_ON_ERROR:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+serve: $(VENV)/.runtime ## Set up and serve; PENSTOCK_* variables and ARGS="--port 0" are passed on
+	@exec $(BIN)/penstock serve $(ARGS)
+
+test: $(VENV)/.dev $(NODE_SDK) ## Run the tests; ARGS="tests/house -k size" narrows them
+	$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## ruff (rules and format) and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev ## mypy --strict
+	$(BIN)/mypy
+
+check: lint types test ## Everything that CI runs
+
+bench: $(VENV)/.dev ## Measure against an upstream double, nginx and other gateways
+	$(PY) -m bench $(ARGS)
+
+setup: $(VENV)/.dev $(NODE_SDK) ## Install everything, run nothing
+
+docs: $(VENV)/.dev ## Write the generated tables of docs/
+	$(PY) scripts/reference_pages.py
+
+lock: $(VENV)/.uv ## Bring the lock files in step with pyproject.toml; LOCK_ARGS=--upgrade takes new versions
+	$(LOCK) pyproject.toml --group build -o requirements.lock
+	$(LOCK) pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
+	echo uv | $(LOCK) - -o requirements-uv.lock
+
+clean: ## Remove the environment and every cache (not your data folder)
+	rm -rf $(VENV) tests/sdk/node/node_modules .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache build dist
+
+$(VENV)/.python:
+	@sh scripts/make_venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/.uv: $(VENV)/.python requirements-uv.lock
+	@command -v uv >/dev/null || $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null
+	@command -v uv >/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@touch $@
+
+# The project itself last, editable, built by the hatchling of the lock: no unpinned build environment.
+$(VENV)/.runtime: $(VENV)/.uv requirements.lock pyproject.toml
+	@echo "Installing what Penstock needs into $(VENV) ..." >&2
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation --offline -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# npm packages of the tests; without npm the tests that need them say so and skip.
+$(NODE_SDK): tests/sdk/node/package.json tests/sdk/node/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix tests/sdk/node --silent --no-fund --no-audit && touch $@; fi

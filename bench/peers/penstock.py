@@ -1,0 +1,76 @@
+"""Penstock as an operator runs it: ``penstock serve`` with authentication and journal on, one gateway worker."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bench.contestants import MODEL, Running
+from bench.processes import Server, StartFailed, http
+
+_CONFIG = """\
+[[provider]]
+name = "double"
+kind = "openai"
+base_url = "http://127.0.0.1:{upstream}/v1"
+
+[[model]]
+id = "{model}"
+targets = [{{ provider = "double", model = "{model}" }}]
+"""
+_PLAN = "heroku-inference:standard"
+
+
+@contextmanager
+def start(upstream_port: int, work: Path) -> Iterator[Running]:
+    """Serve from a scratch home, provision an app as a user does, and use the key that it gets."""
+    home = work / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / "penstock.toml"
+    config.write_text(_CONFIG.format(upstream=upstream_port, model=MODEL))
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")} | {
+        "PENSTOCK_HOME": str(home),
+        "PENSTOCK_CONFIG": str(config),
+        "PENSTOCK_ENGINE_ENABLED": "false",
+        "PENSTOCK_GATEWAY_PORT": "0",
+        "PENSTOCK_CONTROL_PORT": "0",
+    }
+    ready = home / "run" / "ready.json"
+    with Server([sys.executable, "-m", "penstock", "serve"], work / "penstock.log", env=env) as server:
+        server.wait_ready(ready.exists, 60)
+        addresses = json.loads(ready.read_text())
+        key = _provision(_port(addresses["control"]), (home / "tokens" / "operator").read_text().strip())
+        headers = {"authorization": f"Bearer {key}"}
+        yield Running(_port(addresses["gateway"]), "/v1/chat/completions", headers, version("penstock"), server.pid)
+
+
+def _port(url: str) -> int:
+    port = urlsplit(url).port
+    if port is None:
+        raise StartFailed(f"no port in {url}")
+    return port
+
+
+def _provision(control: int, token: str) -> str:
+    """An app with the standard plan; its INFERENCE_KEY."""
+    app = _call(control, token, "POST", "/apps", {"name": "bench-app"})["name"]
+    _call(control, token, "POST", f"/apps/{app}/addons", {"plan": _PLAN})
+    return str(_call(control, token, "GET", f"/apps/{app}/config-vars")["INFERENCE_KEY"])
+
+
+def _call(port: int, token: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    headers = {
+        "authorization": f"Bearer {token}",
+        "accept": "application/vnd.heroku+json; version=3",
+        "content-type": "application/json",
+    }
+    status, text = http(method, port, path, body=json.dumps(body).encode() if body else b"", headers=headers)
+    if status >= 300:
+        raise StartFailed(f"{method} {path} gave {status}: {text[:200]!r}")
+    answer: dict[str, Any] = json.loads(text)
+    return answer

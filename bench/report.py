@@ -1,0 +1,166 @@
+"""Makes medians, spreads, ratios and the verdict of a run, as JSON and as Markdown."""
+
+import math
+import statistics
+from typing import Any, NamedTuple
+
+from bench.machine import too_loaded
+from bench.rounds import SCENARIOS, Measured, Measurement, Plan
+
+GATEWAY = "penstock"
+PEERS = ("nginx", "litellm", "portkey")
+_UNITS = {"plain": "per_s", "stream": "chunks_per_s"}
+
+
+class Target(NamedTuple):
+    """A promise about one ratio: at least, or at most."""
+
+    ratio: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def met(self, value: float) -> bool:
+        """Whether the value keeps it."""
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+    def text(self) -> str:
+        """The promise in words."""
+        return f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
+
+
+TARGETS = (
+    Target("plain_c32_vs_nginx", at_least=0.2),
+    Target("plain_c32_vs_litellm", at_least=60),
+    Target("plain_c1_added_p50_ms", at_most=0.4),
+)
+
+
+def build(measured: Measured, plan: Plan, machine: dict[str, Any]) -> dict[str, Any]:
+    """The whole result, as bench/results/latest.json holds it."""
+    medians = {
+        name: {scenario: _summary(samples) for scenario, samples in by_scenario.items() if samples}
+        for name, by_scenario in measured.samples.items()
+    }
+    ratios = _ratios(medians, measured.absent)
+    every = [one for rows in measured.samples.values() for samples in rows.values() for one in samples]
+    quiet = too_loaded(float(machine["load_average_1m"]), [s["foreign"] for s in every], [s["steal"] for s in every])
+    return {
+        "machine": machine,
+        "plan": plan._asdict(),
+        "versions": measured.versions,
+        "absent": measured.absent,
+        "medians": medians,
+        "ratios": ratios,
+        "too_loaded": quiet,
+        "verdict": None if quiet else _verdict(ratios),
+    }
+
+
+def _summary(samples: list[Measurement]) -> dict[str, dict[str, float]]:
+    """Median, least and most over the rounds, for every figure."""
+    summary = {}
+    for key in samples[0]:
+        values = [sample[key] for sample in samples if not math.isnan(sample[key])]
+        if values:
+            median = statistics.median(values)
+            summary[key] = {"median": round(median, 4), "min": round(min(values), 4), "max": round(max(values), 4)}
+    return summary
+
+
+def _ratios(medians: dict[str, Any], absent: dict[str, str]) -> dict[str, Any]:
+    ratios: dict[str, Any] = {}
+    for scenario in SCENARIOS:
+        unit = _UNITS["stream" if scenario.streamed else "plain"]
+        label = f"stream_chunks_c{scenario.connections}" if scenario.streamed else scenario.name
+        ours = _median(medians, GATEWAY, scenario.name, unit)
+        for peer in PEERS:
+            theirs = _median(medians, peer, scenario.name, unit)
+            ratios[f"{label}_vs_{peer}"] = _value(ours and theirs and ours / theirs, (GATEWAY, peer), absent)
+    for name in (GATEWAY, *PEERS):
+        prefix = "" if name == GATEWAY else f"{name}_"
+        for label, scenario_name, key in (
+            ("plain_c1_added_p50_ms", "plain_c1", "p50_us"),
+            ("plain_c1_added_p99_ms", "plain_c1", "p99_us"),
+            ("stream_c1_added_first_byte_p50_ms", "stream_c1", "first_p50_us"),
+        ):
+            with_it = _median(medians, name, scenario_name, key)
+            direct = _median(medians, "direct", scenario_name, key)
+            added = with_it and direct and (with_it - direct) / 1e3
+            ratios[prefix + label] = _value(added, (name, "direct"), absent)
+    ratios["stream_chunks_vs_nginx"] = ratios["stream_chunks_c32_vs_nginx"]
+    return ratios
+
+
+def _value(value: float | None, needed: tuple[str, ...], absent: dict[str, str]) -> Any:
+    """The rounded value, or null with its reason."""
+    if value is not None:
+        return round(value, 4)
+    reasons = [f"{name}: {absent[name]}" for name in needed if name in absent]
+    return {"value": None, "reason": "; ".join(reasons) or "no valid measurement"}
+
+
+def _median(medians: dict[str, Any], name: str, scenario: str, key: str) -> float | None:
+    summary = medians.get(name, {}).get(scenario, {}).get(key)
+    return None if summary is None else float(summary["median"])
+
+
+def _verdict(ratios: dict[str, Any]) -> dict[str, str]:
+    verdict = {}
+    for target in TARGETS:
+        value = ratios[target.ratio]
+        told = "not measured" if isinstance(value, dict) else ("met" if target.met(value) else "missed")
+        verdict[target.ratio] = told
+    return verdict
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as a page: machine, a table per scenario, ratios, verdict."""
+    machine = result["machine"]
+    packages = ", ".join(f"{name} {found}" for name, found in machine["packages"].items())
+    versions = ", ".join(f"{name} {found}" for name, found in result["versions"].items() if name != "direct")
+    plan = result["plan"]
+    lines = [
+        f"Taken {machine['date']} at commit {machine['commit']} on {machine['cores']} cores of {machine['cpu']}, "
+        f"{machine['memory_gib']} GiB, Linux {machine['kernel']}, Python {machine['python']}; {packages}.",
+        f"Compared: {versions}. Medians of {plan['rounds']} interleaved rounds of {plan['duration_s']:g} s, "
+        "least and most in brackets; load generator and upstream double share the machine.",
+        "",
+    ]
+    for scenario in SCENARIOS:
+        lines += _table(scenario.name, streamed=scenario.streamed, medians=result["medians"])
+    lines += ["| ratio or difference | value |", "|---|--:|"]
+    for name, value in result["ratios"].items():
+        lines.append(f"| {name} | {'null: ' + value['reason'] if isinstance(value, dict) else f'{value:.3g}'} |")
+    lines += ["", *_absent_lines(result), *_verdict_lines(result)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(name: str, *, streamed: bool, medians: dict[str, Any]) -> list[str]:
+    rate = ("chunks_per_s", "chunks/s") if streamed else ("per_s", "req/s")
+    columns = [rate, ("p50_us", "p50 us"), ("p90_us", "p90 us"), ("p99_us", "p99 us")]
+    if streamed:
+        columns.append(("first_p50_us", "first byte p50 us"))
+    columns.append(("cpu_us_per_request", "CPU us/request"))
+    lines = [f"**{name}**", "", f"| | {' | '.join(title for _, title in columns)} |", "|---|" + "--:|" * len(columns)]
+    for contestant, by_scenario in medians.items():
+        summary = by_scenario.get(name)
+        if summary:
+            lines.append(f"| {contestant} | {' | '.join(_cell(summary.get(key)) for key, _ in columns)} |")
+    return [*lines, ""]
+
+
+def _cell(summary: dict[str, float] | None) -> str:
+    if summary is None:
+        return "-"
+    return f"{summary['median']:,.0f} ({summary['min']:,.0f}-{summary['max']:,.0f})"
+
+
+def _absent_lines(result: dict[str, Any]) -> list[str]:
+    return [f"Absent: {name}: {reason}" for name, reason in result["absent"].items()]
+
+
+def _verdict_lines(result: dict[str, Any]) -> list[str]:
+    if result["too_loaded"]:
+        return [f"No verdict, the figures are provisional: {result['too_loaded']}."]
+    told = result["verdict"]
+    return [f"Target {target.ratio} {target.text()}: {told[target.ratio]}." for target in TARGETS]

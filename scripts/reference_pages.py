@@ -1,0 +1,182 @@
+"""Writes docs/settings.md and docs/errors.md from the settings tree and the error table.
+
+Run it with `make docs`; a house test fails when a page is not what this prints.
+"""
+
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from penstock.domain.errors import CODES
+from penstock.settings.load import every_setting
+from penstock.settings.tree import ModelRow, ProviderRow, TargetRow
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+MEANING = {
+    "home": "Folder of the database, journal, weights and tokens.",
+    "gateway.host": "Address of the data plane. Loopback by default: see docs/operations.md before you open it.",
+    "gateway.port": "Port of the data plane. 0 picks a free one.",
+    "gateway.public_url": "What apps get as `INFERENCE_URL`; scheme and host, no path. Default: the listener's address.",
+    "gateway.workers": "Gateway processes that share the port.",
+    "gateway.max_body_bytes": "Largest request body; more is 413 `body_too_large`.",
+    "gateway.max_header_bytes": "Largest request head; more is 431 `header_too_large`.",
+    "gateway.header_timeout_s": "A request's head must be complete within this.",
+    "gateway.body_timeout_s": "A request's body must be complete within this.",
+    "gateway.keep_alive_s": "An idle client connection is closed after this.",
+    "gateway.snapshot_poll_s": "How often a worker looks for changed keys; bounds how long a revoked key still works.",
+    "control.host": "Address of the Platform API. Whoever reaches it with the operator token owns every app.",
+    "control.port": "Port of the Platform API. 0 picks a free one.",
+    "control.url": "Where the CLI finds the Platform API. Default: the running server's own, from its ready file.",
+    "control.token": "The token that the CLI sends. Default: `HEROKU_API_KEY`, a saved login, the home's operator token.",
+    "control.operator_email": "Who the first operator is, as `penstock auth:whoami` shows.",
+    "engine.enabled": "Whether the embedded model runs.",
+    "engine.model": "The local model that the engine loads; `penstock models:list` shows those that are there.",
+    "engine.slots": "Answers that the engine works on at once; more requests wait in its queue.",
+    "engine.context": "Tokens of context for each slot. Memory grows with slots times context.",
+    "engine.batch": "Prompt tokens read in one step; smaller notices a hang-up sooner, larger reads long prompts faster.",
+    "engine.threads": "CPU threads of the engine. 0 leaves the choice to it.",
+    "upstream.connect_timeout_s": "Bound on reaching an upstream, TLS included.",
+    "upstream.first_byte_timeout_s": "Bound on the wait for an upstream's first byte of answer.",
+    "upstream.idle_timeout_s": "Bound on silence inside an answer.",
+    "upstream.max_connections": "Connections to one upstream, per worker.",
+    "upstream.max_answer_bytes": "Largest answer taken from an upstream.",
+    "journal.fsync_s": "How often the journal is forced to disk: what a power cut can take. A killed process loses nothing.",
+    "journal.rotate_bytes": "A journal file is closed and a new one begun at this size.",
+    "database.url": "SQLAlchemy URL of the store. Default: SQLite, `penstock.db` under the home.",
+    "serve.mode": "`development` serves models without a credential by the embedded stand-in; `production` refuses them.",
+    "serve.drain_s": "After SIGTERM, open answers may take this long.",
+    "serve.ready_file": "Also write the ready file here. It always stands in `run/ready.json` under the home.",
+    "log.level": "Least severe message written to stderr.",
+}
+
+SETTINGS_HEAD = """# Settings
+
+Every setting has one name. A flag of `penstock serve` wins over the environment, the environment over
+`penstock.toml`, the file over the default. They are read once, at the start. An unknown name or a bad value stops
+the start with one line that says which, and for the file where: `penstock.toml:7: ...`.
+
+The file is the one that `PENSTOCK_CONFIG` names, else `penstock.toml` in the working folder, else in the home. A setting
+`section.name` is written there as `name = value` under `[section]`; `home` stands at the top.
+`penstock serve --help` lists the settings that have a flag.
+
+| setting | environment | default | value |
+|---|---|---|---|
+"""
+
+ROWS_HEAD = """
+## Rows
+
+Two lists can only be given in the file. Secrets never stand in it: a provider names the environment variable that
+holds its key.
+
+```toml
+[[provider]]
+name = "lab"                              # how targets refer to it
+kind = "openai"                           # the dialect it speaks
+base_url = "http://127.0.0.1:9000/v1"
+api_key_env = "LAB_API_KEY"               # optional
+
+[[model]]
+id = "house-model"                        # replaces a built-in catalogue entry of the same id
+targets = [{ provider = "lab", model = "the-upstreams-own-id" }]
+aliases = ["house"]
+context_window = 32768
+```
+
+| row | field | default | value |
+|---|---|---|---|
+"""
+
+OTHER = """
+## Read outside the tree
+
+| environment | meaning |
+|---|---|
+| `PENSTOCK_CONFIG` | path of the configuration file |
+| `PENSTOCK_DEBUG` | 1: the CLI shows where an unexpected error came from |
+| `PENSTOCK_REQUIRE_ALL` | 1, in the tests: a missing Node, Ruby or `../shared` fails instead of skipping |
+"""
+
+ERRORS_HEAD = """# Error codes of the data plane
+
+The `code` is stable and meant for programs; the `message` is for people and may change. Each code has one HTTP status
+and one `type`.
+
+```json
+{"error": {"message": "...", "type": "invalid_request_error", "code": "unknown_parameter", "param": "top_q"}, "message": "..."}
+```
+
+`param` is the request field at fault, or null. The message stands at the top level once more because the Heroku CLI
+prints it from there. Every answer carries `x-request-id`. A failure after the first byte of a stream is a last
+`data: {"error": ...}` event of the same shape, and no `[DONE]` follows it.
+
+| code | status | type | what to do |
+|---|---|---|---|
+"""
+
+
+def settings_page() -> str:
+    """The text of docs/settings.md. Raises KeyError for a setting without a meaning above."""
+    rows = [
+        f"| `{s.path}` | `{s.env}` | {_default(s.path, s.default)} | {_values(s.annotation)} {MEANING[s.path]} |"
+        for s in every_setting()
+    ]
+    fields = [
+        f"| `[[{name}]]` | `{field.name}` | {_row_default(field)} | {_values(field.type)} |"
+        for name, row in (("provider", ProviderRow), ("model", ModelRow), ("model.targets", TargetRow))
+        for field in msgspec.structs.fields(row)
+    ]
+    return SETTINGS_HEAD + "\n".join(rows) + "\n" + ROWS_HEAD + "\n".join(fields) + "\n" + OTHER
+
+
+def errors_page() -> str:
+    """The text of docs/errors.md."""
+    rows = [f"| `{code}` | {row.status} | `{row.type}` | {row.remedy} |" for code, row in CODES.items()]
+    return ERRORS_HEAD + "\n".join(rows) + "\n"
+
+
+PAGES = {"settings.md": settings_page, "errors.md": errors_page}
+
+
+def _default(path: str, default: Any) -> str:
+    if path == "home":
+        return "the platform's data folder"
+    return "none" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _row_default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    return "none" if field.default in (None, ()) else f"`{field.default}`"
+
+
+def _values(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        base, *metas = get_args(annotation)
+        return f"{_values(base)[:-1]}{''.join(_bounds(meta) for meta in metas)}."
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(annotation)) + "."
+    if origin in (typing.Union, types.UnionType):
+        return _values(next(arg for arg in get_args(annotation) if arg is not type(None)))
+    if origin is tuple:
+        inner = get_args(annotation)[0]
+        return "List of texts." if inner is str else "List of `{ provider, model }`."
+    return {int: "Integer.", float: "Number.", str: "Text.", bool: "`true` or `false`."}[annotation]
+
+
+def _bounds(meta: msgspec.Meta) -> str:
+    if meta.ge is not None and meta.le is not None:
+        return f" {meta.ge} to {meta.le}"
+    if meta.ge is not None:
+        return f", at least {meta.ge}"
+    return f" over {meta.gt}, at most {meta.le}" if meta.gt is not None else ""
+
+
+if __name__ == "__main__":
+    for page, text in PAGES.items():
+        (DOCS / page).write_text(text(), encoding="utf-8")

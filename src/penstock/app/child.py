@@ -1,0 +1,129 @@
+"""The entry of a gateway worker and of the control plane: ``python -m penstock.app.child``, told what to be on stdin.
+
+Ends with the supervisor: by SIGTERM with a drain, and by itself when stdin closes because the supervisor is gone.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from penstock.app.boot import Boot
+from penstock.app.logs import set_up_logging
+from penstock.web.server import Server, ServerOptions
+
+_log = logging.getLogger("penstock.app")
+_ORPHAN_DRAIN_S = 2.0
+
+
+def main() -> int:
+    """Serve until told to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the supervisor drains us
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 0
+    boot = msgspec.json.decode(line, type=Boot)
+    set_up_logging(boot.settings.log.level)
+    run = _gateway if boot.role == "gateway" else _control
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run(boot))
+    except Exception as error:  # noqa: BLE001 - the supervisor prints this one line instead of a stack trace
+        _log.debug("%s failed", boot.role, exc_info=error)
+        _say({"error": f"{boot.role}: {error}"})
+        return 1
+    return 0
+
+
+def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return None
+    return uvloop.Loop
+
+
+async def _gateway(boot: Boot) -> None:
+    from penstock.app.compose import GatewayParts  # noqa: PLC0415 - the control plane does without it
+    from penstock.web.protocol import ProtocolLimits, guarded_protocol  # noqa: PLC0415
+
+    parts = GatewayParts(boot)
+    gateway = boot.settings.gateway
+    protocol = guarded_protocol(
+        ProtocolLimits(
+            header_timeout_s=gateway.header_timeout_s,
+            body_timeout_s=gateway.body_timeout_s,
+            max_header_bytes=gateway.max_header_bytes,
+        )
+    )
+    options = ServerOptions(keep_alive_s=gateway.keep_alive_s, drain_s=boot.settings.serve.drain_s)
+    server = Server(parts.app, _listener(boot), options=options, protocol=protocol)
+    tasks = [
+        asyncio.create_task(parts.keys.follow()),
+        asyncio.create_task(_sync_journal(parts.journal.sync, boot.settings.journal.fsync_s)),
+    ]
+    # What was made at start lives as long as the worker: keep it out of every collection.
+    gc.collect()
+    gc.freeze()
+    try:
+        await _until_stopped(server)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await parts.aclose()
+
+
+async def _control(boot: Boot) -> None:
+    from penstock.app.control import ControlParts  # noqa: PLC0415 - a gateway worker does without it
+
+    parts = ControlParts(boot)
+    server = Server(parts.app, _listener(boot), options=ServerOptions(drain_s=boot.settings.serve.drain_s))
+    try:
+        await _until_stopped(server)
+    finally:
+        parts.close()
+
+
+async def _until_stopped(server: Server) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, server.stop)
+    loop.add_reader(0, _on_lifeline, loop, server)
+    await server.run(lambda: _say({"ready": True}))
+
+
+def _on_lifeline(loop: asyncio.AbstractEventLoop, server: Server) -> None:
+    with contextlib.suppress(BlockingIOError):
+        if os.read(0, 1024):
+            return
+    loop.remove_reader(0)
+    _log.warning("the supervisor is gone: stopping")
+    server.stop()
+    loop.call_later(_ORPHAN_DRAIN_S, os._exit, 1)
+
+
+async def _sync_journal(sync: Callable[[], None], every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await asyncio.to_thread(sync)
+        except OSError as error:
+            _log.error("the journal cannot be forced to the disk: %s", error.strerror)
+
+
+def _listener(boot: Boot) -> socket.socket:
+    return socket.socket(fileno=boot.listener)
+
+
+def _say(message: dict[str, object]) -> None:
+    os.write(1, msgspec.json.encode(message) + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

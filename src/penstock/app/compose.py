@@ -1,0 +1,84 @@
+"""Wires one process: the gateway's line or the control plane, from settings and addresses. No container, no magic."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from penstock.app.boot import Boot
+from penstock.app.home import Home, database_url
+from penstock.domain.catalogue import Catalogue
+from penstock.gateway.dispatch import Adapter
+from penstock.gateway.endpoints import Gateway
+from penstock.gateway.pages import Health
+from penstock.gateway.pipeline import Line
+from penstock.gateway.snapshot import KeySnapshot
+from penstock.ledger.journal import Journal
+from penstock.providers.catalogue import LocalModel, build_catalogue
+from penstock.providers.embedded.adapter import EmbeddedAdapter
+from penstock.providers.openai.adapter import OpenAIAdapter
+from penstock.providers.transport import Endpoint, Transport, TransportLimits
+from penstock.settings.tree import Settings
+from penstock.store.database import Database
+from penstock.store.keys import KeyStore
+
+
+def catalogue_of(boot: Boot) -> Catalogue:
+    """The catalogue that this process serves. Raises CatalogueError."""
+    local = [
+        LocalModel(id=engine.model_id, context_window=engine.context, provider=engine.provider)
+        for engine in boot.engines
+    ]
+    return build_catalogue(boot.settings, local)
+
+
+class GatewayParts:
+    """One gateway worker, wired; ``close`` lets go of what it holds."""
+
+    def __init__(self, boot: Boot) -> None:
+        settings = boot.settings
+        self.db = Database.open(database_url(settings), home=Path(settings.home))
+        self.keys = KeySnapshot(KeyStore(self.db), poll_s=settings.gateway.snapshot_poll_s)
+        self.journal = Journal(Home(settings.home).journal, rotate_bytes=settings.journal.rotate_bytes)
+        self.transports: list[Transport] = []
+        line = Line(catalogue_of(boot), self._adapters(boot), self.journal, fingerprint(settings.home))
+        health = Health(self.keys, {engine.provider: engine.base for engine in boot.engines})
+        self.app = Gateway(line, self.keys, health, max_body_bytes=settings.gateway.max_body_bytes)
+
+    async def aclose(self) -> None:
+        """Close connections, then the journal, then the database."""
+        for transport in self.transports:
+            await transport.aclose()
+        self.journal.close()
+        self.db.close()
+
+    def _adapters(self, boot: Boot) -> Mapping[str, Adapter]:
+        adapters: dict[str, Adapter] = {}
+        for engine in boot.engines:
+            adapters[engine.provider] = EmbeddedAdapter(
+                self._transport(boot.settings, engine.base), key=engine.key, context=engine.context
+            )
+        for row in boot.settings.provider:
+            key = os.environ.get(row.api_key_env) if row.api_key_env else None
+            adapters[row.name] = OpenAIAdapter(self._transport(boot.settings, row.base_url), api_key=key)
+        return adapters
+
+    def _transport(self, settings: Settings, base: str) -> Transport:
+        upstream = settings.upstream
+        limits = TransportLimits(
+            connect_timeout_s=upstream.connect_timeout_s,
+            first_byte_timeout_s=upstream.first_byte_timeout_s,
+            idle_timeout_s=upstream.idle_timeout_s,
+            max_connections=upstream.max_connections,
+            max_answer_bytes=upstream.max_answer_bytes,
+        )
+        transport = Transport(Endpoint(base), limits=limits)
+        self.transports.append(transport)
+        return transport
+
+
+def fingerprint(home: str) -> str:
+    """``heroku-inf-`` and 6 base-36 digits, constant per deployment (heroku-wire.md 2.1)."""
+    number = int.from_bytes(hashlib.sha256(home.encode()).digest()[:8], "big")
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    return "heroku-inf-" + "".join(digits[number // 36**place % 36] for place in range(6))

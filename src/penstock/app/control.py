@@ -1,0 +1,43 @@
+"""Wires the control plane's process, and prepares the store before anything serves."""
+
+from pathlib import Path
+
+import penstock
+from penstock.app.banner import Hello
+from penstock.app.boot import Boot
+from penstock.app.compose import catalogue_of
+from penstock.app.home import database_url
+from penstock.control import api, bootstrap
+from penstock.control.context import ControlContext
+from penstock.settings.tree import Settings
+from penstock.store.database import Database
+
+
+def prepare_store(settings: Settings) -> Hello | None:
+    """Migrate the database, make the operator's token, and on the very first start the app ``hello``.
+
+    Raises StoreError.
+    """
+    home = Path(settings.home)
+    db = Database.open(database_url(settings), home=home)
+    try:
+        bootstrap.ensure_operator(db, home, settings.control.operator_email)
+        made = bootstrap.ensure_hello(db, email=settings.control.operator_email)
+    finally:
+        db.close()
+    return Hello(app="hello", key=made.secret) if made is not None else None
+
+
+class ControlParts:
+    """The control plane, wired; ``close`` lets go of the database."""
+
+    def __init__(self, boot: Boot) -> None:
+        self.db = Database.open(database_url(boot.settings), home=Path(boot.settings.home))
+        context = ControlContext(
+            gateway_url=boot.gateway_url, catalogue=catalogue_of(boot), version=penstock.__version__
+        )
+        self.app = api.build(self.db, context)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.db.close()

@@ -1,0 +1,106 @@
+"""One supervised child process of the server: started with its boot line, watched, restarted with backoff, drained."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+
+import msgspec
+
+from penstock.app.boot import Boot
+
+_log = logging.getLogger("penstock.app")
+_FIRST_DELAY_S = 0.1
+_MAX_DELAY_S = 5.0
+_HEALTHY_S = 10.0
+_START_TIMEOUT_S = 60.0
+
+
+class ChildFailed(Exception):
+    """A child did not become ready; the message is one line for the operator."""
+
+
+class _Said(msgspec.Struct):
+    ready: bool = False
+    error: str | None = None
+
+
+class ChildProcess:
+    """A gateway worker or the control plane."""
+
+    def __init__(self, boot: Boot, *, name: str) -> None:
+        self.name = name
+        self._boot = boot
+        self._process: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._delay_s = _FIRST_DELAY_S
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    async def start(self) -> None:
+        """Start and wait until it serves. Raises ChildFailed."""
+        await self._spawn()
+        self._watcher = asyncio.create_task(self._watch(), name=f"watch-{self.name}")
+
+    async def drain(self, bound_s: float) -> None:
+        """SIGTERM, wait for open answers up to the bound, then kill."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(bound_s):
+                await process.wait()
+        except TimeoutError:
+            _log.warning("%s did not end within %.0f s: killed", self.name, bound_s)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _spawn(self) -> None:
+        pipe = asyncio.subprocess.PIPE
+        # -P keeps a folder named penstock in the working directory from being imported instead of ours.
+        process = self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "penstock.app.child", stdin=pipe, stdout=pipe, pass_fds=(self._boot.listener,)
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        line = b""
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                process.stdin.write(msgspec.json.encode(self._boot) + b"\n")
+                await process.stdin.drain()
+                line = await process.stdout.readline()
+            said = msgspec.json.decode(line, type=_Said)
+        except (TimeoutError, ConnectionError, msgspec.DecodeError):
+            said = _Said(error=f"{self.name}: ended before it was ready")
+        if not said.ready:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise ChildFailed(said.error or f"{self.name}: did not start")
+
+    async def _watch(self) -> None:
+        while True:
+            assert self._process is not None
+            began = time.monotonic()
+            code = await self._process.wait()
+            if time.monotonic() - began >= _HEALTHY_S:
+                self._delay_s = _FIRST_DELAY_S
+            _log.warning("%s ended with status %s; next start in %.1f s", self.name, code, self._delay_s)
+            await asyncio.sleep(self._delay_s)
+            self._delay_s = min(self._delay_s * 2, _MAX_DELAY_S)
+            try:
+                await self._spawn()
+            except ChildFailed as error:
+                _log.error("%s", error)

@@ -1,0 +1,144 @@
+"""``penstock serve``: the supervisor of gateway workers, the control plane and the embedded engine."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock.app.banner import Hello, print_banner
+from penstock.app.boot import Boot, EngineAddress
+from penstock.app.compose import catalogue_of
+from penstock.app.control import prepare_store
+from penstock.app.engines import Engines
+from penstock.app.home import Home, HomeError
+from penstock.app.listeners import PortError, bind, url_of
+from penstock.app.logs import set_up_logging
+from penstock.app.processes import ChildFailed, ChildProcess
+from penstock.engine.supervised import EngineFailed
+from penstock.engine.weights import WeightsError
+from penstock.ledger.journal import JournalError
+from penstock.providers.catalogue import CatalogueError
+from penstock.settings.load import SettingsError, load_settings
+from penstock.settings.tree import Settings
+from penstock.store.errors import StoreError
+
+_MARGIN_S = 3.0
+_STARTUP_ERRORS = (
+    SettingsError,
+    HomeError,
+    PortError,
+    StoreError,
+    WeightsError,
+    EngineFailed,
+    ChildFailed,
+    CatalogueError,
+    JournalError,
+)
+
+
+def run(flags: Mapping[str, Any], config: Path | None = None) -> int:
+    """Serve until SIGTERM or ctrl-C; the exit status. A start that fails prints one line and is status 1."""
+    try:
+        settings = load_settings(flags, config=config)
+        set_up_logging(settings.log.level)
+        return asyncio.run(Supervisor(settings).run())
+    except _STARTUP_ERRORS as error:
+        print(f"penstock: {error}", file=sys.stderr)
+        return 1
+
+
+class Supervisor:
+    """Owns the sockets and the children of one home."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._home = Home(settings.home)
+        self._engines = Engines(settings)
+        self._children: list[ChildProcess] = []
+        self._listeners: list[socket.socket] = []
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Start everything, serve, drain. Raises one of the start-up errors."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        self._home.prepare()
+        self._home.lock()
+        try:
+            starting = asyncio.create_task(self._start())
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+            else:
+                await starting
+                await stopping
+        finally:
+            await self._drain()
+        return 0
+
+    async def _start(self) -> None:
+        settings = self._settings
+        gateway, control = self._bind()
+        gateway_url = settings.gateway.public_url or url_of(gateway)
+        # The store is prepared while the engine loads: both take about a second.
+        async with _together() as group:
+            loading = group.create_task(self._engines.start())
+            preparing = group.create_task(asyncio.to_thread(prepare_store, settings))
+        engines, hello = loading.result(), preparing.result()
+        boots = [self._boot("gateway", gateway, gateway_url, engines) for _ in range(settings.gateway.workers)]
+        self._children = [ChildProcess(boot, name=f"gateway worker {n}") for n, boot in enumerate(boots, 1)]
+        self._children.append(ChildProcess(self._boot("control", control, gateway_url, engines), name="control plane"))
+        async with _together() as group:
+            for child in self._children:
+                group.create_task(child.start())
+        self._announce(gateway_url, url_of(control), hello, boots[0])
+
+    def _bind(self) -> tuple[socket.socket, socket.socket]:
+        gateway = bind(self._settings.gateway.host, self._settings.gateway.port, what="gateway")
+        self._listeners.append(gateway)
+        control = bind(self._settings.control.host, self._settings.control.port, what="control")
+        self._listeners.append(control)
+        return gateway, control
+
+    def _boot(self, role: Any, listener: socket.socket, url: str, engines: tuple[EngineAddress, ...]) -> Boot:
+        return Boot(role=role, settings=self._settings, listener=listener.fileno(), gateway_url=url, engines=engines)
+
+    def _announce(self, gateway_url: str, control_url: str, hello: Hello | None, boot: Boot) -> None:
+        catalogue = catalogue_of(boot)
+        self._home.announce(
+            {
+                "gateway": gateway_url,
+                "control": control_url,
+                "pid": os.getpid(),
+                "models": [model.id for model in catalogue.models],
+            },
+            self._settings.serve.ready_file,
+        )
+        print_banner(catalogue, gateway_url, control_url, settings=self._settings, hello=hello)
+
+    async def _drain(self) -> None:
+        bound_s = self._settings.serve.drain_s
+        self._home.withdraw(self._settings.serve.ready_file)
+        for listener in self._listeners:
+            listener.close()
+        if self._children:
+            print(f"penstock: stopping; open answers may take up to {bound_s:.0f} s", file=sys.stderr)
+        await asyncio.gather(*(child.drain(bound_s + _MARGIN_S) for child in self._children))
+        await self._engines.stop()
+
+
+@contextlib.asynccontextmanager
+async def _together() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group whose first failure is raised bare, after the other tasks have been cancelled and have ended."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None

@@ -1,0 +1,1 @@
+"""One module per noun; cli.table names the commands in them."""

@@ -1,0 +1,113 @@
+"""The commands on model resources: list what there is, provision, show and destroy."""
+
+from typing import Any
+
+import click
+
+from penstock.cli import output
+from penstock.cli.client import Platform, segment
+from penstock.cli.commands import addons, provisioning, resources
+from penstock.cli.gateway import Gateway
+from penstock.cli.options import app_option, confirm_option, json_option, packed, with_platform
+from penstock.cli.output import CliError
+
+
+@click.command("ai:models:list")
+@json_option
+@with_platform
+def list_models(platform: Platform, json_: bool) -> None:
+    """List the models that can be provisioned."""
+    models = sorted(_available(platform), key=lambda one: str(one["model_id"]))
+    if json_:
+        output.as_json(models)
+        return
+    rows = [(one["model_id"], ", ".join(one.get("type", [])), ", ".join(one.get("regions", []))) for one in models]
+    output.table(("Model", "Type", "Supported regions"), rows)
+    output.value("\nProvision one with: penstock ai:models:create MODEL -a APP")
+
+
+@click.command("ai:models:create")
+@click.argument("plan", metavar="MODEL")
+@provisioning.order_options
+@with_platform
+@packed(provisioning.Order)
+def create(platform: Platform, order: provisioning.Order) -> None:
+    """Provision MODEL for an app: sets its URL, KEY and MODEL_ID config vars."""
+    plan = order.plan if ":" in order.plan else f"{resources.SERVICE}:{order.plan}"
+    provisioning.provision(platform, order._replace(plan=plan))
+    output.value(f"Use penstock ai:models:info -a {order.app} to view the model resource.")
+
+
+@click.command("ai:models:info")
+@click.argument("model_resource", required=False)
+@app_option()
+@json_option
+@with_platform
+def info(platform: Platform, model_resource: str | None, app: str, json_: bool) -> None:
+    """Show one model resource, by name or alias, or all that the app has."""
+    found = [resources.find_resource(platform, model_resource, app)] if model_resource else _all_of(platform, app)
+    shown = [_status(platform, resource) for resource in found]
+    if json_:
+        output.as_json(shown)
+        return
+    if not shown:
+        output.value(f"{app} has no model resources. Provision one with: penstock ai:models:create MODEL -a {app}")
+    for one in shown:
+        output.header(str(one["model_id"]))
+        output.fields(
+            {
+                "Base Model ID": one["model_id"],
+                "Model Alias": one["model_alias"],
+                "Model Resource ID": one["model_resource_id"],
+                "Ready": one["ready"],
+                "Avg Performance": one.get("avg_performance"),
+            }
+        )
+        output.value()
+
+
+@click.command("ai:models:destroy")
+@click.argument("model_resource")
+@app_option()
+@click.option("-f", "--force", is_flag=True, help="Also when it is attached to other apps.")
+@confirm_option
+@with_platform
+def destroy(platform: Platform, model_resource: str, app: str, force: bool, confirm: str | None) -> None:
+    """Destroy a model resource; the keys of all its attachments are refused at once."""
+    found = resources.find_resource(platform, model_resource, app)
+    addons.remove(platform, found.addon, app=app, confirm=confirm, force=force)
+
+
+def _available(platform: Platform) -> list[dict[str, Any]]:
+    if platform.where.gateway is not None:
+        try:
+            with Gateway(platform.where.gateway) as gateway:
+                return gateway.models()
+        except CliError:
+            pass  # The plans name the same models, without their types, and the control plane may well be up.
+    plans = platform.get_all(f"/addon-services/{resources.SERVICE}/plans")
+    names = [str(plan["name"]).partition(":")[2] for plan in plans]
+    return [{"model_id": name, "type": [], "regions": []} for name in names if name != "standard"]
+
+
+def _all_of(platform: Platform, app: str) -> list[resources.Resource]:
+    attachments = platform.get_all(f"/apps/{segment(app)}/addon-attachments")
+    found = []
+    for attachment in attachments:
+        owner, addon_id = attachment["addon"]["app"]["name"], attachment["addon"]["id"]
+        addon = platform.get(f"/apps/{segment(owner)}/addons/{segment(addon_id)}")
+        if addon["addon_service"]["name"] == resources.SERVICE:
+            found.append(resources.Resource(addon, attachment))
+    return found
+
+
+def _status(platform: Platform, resource: resources.Resource) -> dict[str, Any]:
+    access = resources.access(platform, resource)
+    addon = resource.addon
+    state = {"model_id": access.model or "standard", "ready": "Yes" if addon["state"] == "provisioned" else "No"}
+    try:
+        with Gateway(access.url, access.key) as gateway:
+            state |= gateway.get(f"/models/{segment(addon['id'])}")
+    except CliError:
+        pass  # Without the gateway's own word, what the control plane knows still answers the question.
+    return {**state, "model_alias": resource.attachment["name"], "model_resource_id": addon["name"]}

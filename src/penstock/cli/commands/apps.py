@@ -1,0 +1,118 @@
+"""The commands on apps: create, list, show and destroy."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from penstock.cli import output
+from penstock.cli.client import Platform, PlatformError, segment
+from penstock.cli.options import app_option, confirm_option, confirmed, json_option, shell_option, with_platform
+from penstock.cli.output import action, app_label
+
+
+@click.command("apps:create")
+@click.argument("name", required=False, envvar="HEROKU_APP")
+@click.option("-a", "--app", "app", hidden=True, metavar="APP")
+@click.option("--region", metavar="REGION", help="Region of the app.")
+@click.option("-n", "--no-remote", is_flag=True, expose_value=False, help="Accepted: no git remote is ever made.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@with_platform
+def create(platform: Platform, name: str | None, app: str | None, region: str | None, json_: bool) -> None:
+    """Create an app, with a name of its own making when no NAME is given."""
+    name = app or name
+    wanted = {key: item for key, item in {"name": name, "region": region}.items() if item}
+    with action(f"Creating {app_label(name) if name else 'app'}") as running:
+        made = platform.post("/apps", wanted)
+        if not name:
+            running.done += f", {app_label(made['name'])}"
+        if region:
+            running.done += f", region is {made['region']['name']}"
+    if json_:
+        output.as_json(made)
+    else:
+        output.value(f"{made['web_url']} | {_git_url(platform, made)}")
+
+
+@click.command("apps")
+@click.option("-A", "--all", "all_", is_flag=True, help="All apps, also those of others.")
+@json_option
+@with_platform
+def list_apps(platform: Platform, all_: bool, json_: bool) -> None:
+    """List your apps."""
+    apps = sorted(platform.get_all("/apps" if all_ else "/users/~/apps"), key=lambda app: str(app["name"]))
+    if json_:
+        output.as_json(apps)
+        return
+    if not apps:
+        output.value("You have no apps.")
+        return
+    output.header(f"{platform.get('/account')['email']} Apps")
+    for app in apps:
+        region = app.get("region", {}).get("name", "us")
+        output.value(app["name"] if region == "us" else f"{app['name']} ({region})")
+
+
+@click.command("apps:info")
+@click.argument("name", required=False)
+@app_option(required=False)
+@json_option
+@shell_option
+@with_platform
+def info(platform: Platform, name: str | None, app: str | None, json_: bool, shell: bool) -> None:
+    """Show an app: owner, region, add-ons."""
+    wanted = _one_app(name, app, "penstock apps:info --app my-app")
+    addons = platform.get_all(f"/apps/{segment(wanted)}/addons")
+    found = platform.get(f"/apps/{segment(wanted)}")
+    collaborators = _others(platform, wanted, found)
+    if json_:
+        output.as_json({"app": found, "addons": addons, "collaborators": collaborators})
+        return
+    shown = {
+        "Addons": sorted(addon["plan"]["name"] for addon in addons),
+        "Collaborators": collaborators,
+        "Git URL": _git_url(platform, found),
+        "Owner": found["owner"]["email"],
+        "Region": found.get("region", {}).get("name"),
+        "Stack": found.get("stack", {}).get("name"),
+        "Web URL": found.get("web_url"),
+    }
+    if shell:
+        for title, item in shown.items():
+            key = title.lower().replace(" ", "_")
+            output.value(f"{key}={','.join(item) if isinstance(item, list) else item or ''}")
+        return
+    output.header(found["name"])
+    output.fields(shown)
+
+
+@click.command("apps:destroy")
+@click.argument("name", required=False)
+@app_option(required=False)
+@confirm_option
+@with_platform
+def destroy(platform: Platform, name: str | None, app: str | None, confirm: str | None) -> None:
+    """Destroy an app with all its add-ons; their keys are refused at once."""
+    wanted = _one_app(name, app, "penstock apps:destroy APPNAME")
+    platform.get(f"/apps/{segment(wanted)}")
+    confirmed(wanted, confirm, warning=f"This will delete {app_label(wanted)} including all add-ons.")
+    with action(f"Destroying {app_label(wanted)} (including all add-ons)"):
+        platform.delete(f"/apps/{segment(wanted)}")
+
+
+def _one_app(name: str | None, app: str | None, usage: str) -> str:
+    if not (name or app):
+        raise click.UsageError(f"No app specified.\nUSAGE: {usage}")
+    return str(name or app)
+
+
+def _others(platform: Platform, app: str, found: dict[str, Any]) -> list[str]:
+    try:
+        everyone = platform.get_all(f"/apps/{segment(app)}/collaborators")
+    except PlatformError:
+        return []
+    return sorted(one["user"]["email"] for one in everyone if one["user"]["email"] != found["owner"]["email"])
+
+
+def _git_url(platform: Platform, app: dict[str, Any]) -> str:
+    return str(app.get("git_url") or f"https://git.{urlsplit(platform.where.control).hostname}/{app['name']}.git")

@@ -1,0 +1,45 @@
+"""The settings command: what is in effect here, after environment and file."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from penstock.cli import output
+from penstock.cli.options import json_option
+from penstock.settings.load import every_setting, load_settings
+
+_SECRET = frozenset({"control.token"})
+
+
+@click.command("settings")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The file instead of penstock.toml.")
+@json_option
+def show(config: Path | None, json_: bool) -> None:
+    """Print every setting in effect, with its environment name; secrets are masked."""
+    loaded = load_settings(config=config)
+    rows = []
+    for setting in every_setting():
+        found: Any = loaded
+        for part in setting.path.split("."):
+            found = getattr(found, part)
+        rows.append((setting.path, setting.env, _shown(setting.path, found)))
+    if json_:
+        output.as_json({path: shown for path, _, shown in rows})
+        return
+    output.table(("Setting", "Environment", "Value"), [(*row[:2], "" if row[2] is None else row[2]) for row in rows])
+    rows_of = {"provider": [row.name for row in loaded.provider], "model": [row.id for row in loaded.model]}
+    for kind, names in rows_of.items():
+        if names:
+            output.value(f"\n[[{kind}]]: {', '.join(names)}")
+
+
+def _shown(path: str, found: Any) -> Any:
+    if found is None:
+        return None
+    if path in _SECRET:
+        return "********"
+    if path == "database.url" and "@" in str(found):
+        scheme, _, rest = str(found).partition("://")
+        return f"{scheme}://********@{rest.rpartition('@')[2]}"
+    return found

@@ -1,0 +1,86 @@
+"""The options and arguments that many commands share, with the Heroku CLI's names."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from penstock.cli import output
+from penstock.cli.output import CliError
+
+if TYPE_CHECKING:
+    from penstock.cli.client import Platform
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def app_option(*, required: bool = True) -> Callable[[F], F]:
+    """-a/--app, from HEROKU_APP when not given."""
+    return click.option("-a", "--app", envvar="HEROKU_APP", required=required, metavar="APP", help="The app.")
+
+
+def as_option(f: F) -> F:
+    """--as NAME."""
+    return click.option("--as", "alias", metavar="NAME", help="Name of the attachment; prefixes the config vars.")(f)
+
+
+def confirm_option(f: F) -> F:
+    """-c/--confirm NAME."""
+    return click.option("-c", "--confirm", metavar="NAME", help="The name again, instead of the question.")(f)
+
+
+def json_option(f: F) -> F:
+    """-j/--json."""
+    return click.option("-j", "--json", "json_", is_flag=True, help="Print JSON.")(f)
+
+
+def shell_option(f: F) -> F:
+    """-s/--shell."""
+    return click.option("-s", "--shell", is_flag=True, help="Print KEY=value lines for a shell.")(f)
+
+
+def with_platform(f: "Callable[Concatenate[Platform, P], R]") -> Callable[P, R]:
+    """Call the command with an open Platform first; adds --control-url."""
+
+    @wraps(f)
+    def command(*args: P.args, **kwargs: P.kwargs) -> R:
+        from penstock.cli.client import Platform  # noqa: PLC0415 - the HTTP client is slow to import
+
+        control_url = kwargs.pop("control_url", None)
+        with Platform(str(control_url) if control_url else None) as platform:
+            return f(platform, *args, **kwargs)
+
+    help_text = "The control plane's address (default: PENSTOCK_CONTROL_URL, or the running server's)."
+    return click.option("--control-url", metavar="URL", help=help_text)(command)
+
+
+def packed(kind: Callable[..., T]) -> "Callable[[Callable[[Platform, T], R]], Callable[..., R]]":
+    """Hand the command's options over as one value, built by ``kind(**options)``; stands below the option lines."""
+
+    def wrap(f: "Callable[[Platform, T], R]") -> Callable[..., R]:
+        @wraps(f)
+        def command(platform: "Platform", **options: Any) -> R:
+            return f(platform, kind(**options))
+
+        return command
+
+    return wrap
+
+
+def confirmed(name: str, given: str | None, *, warning: str) -> None:
+    """Return when the person typed ``name`` (in ``--confirm`` or when asked); raise CliError otherwise."""
+    if given is not None:
+        if given != name:
+            raise CliError(f"Confirmation {given} did not match {name}. Aborted.")
+        return
+    if not sys.stdin.isatty():
+        raise CliError(f"{warning}\nTo proceed, re-run this command with --confirm {name}")
+    output.warn(f"{warning}\nTo proceed, type {name} or re-run this command with --confirm {name}")
+    typed = click.prompt("", prompt_suffix="> ", err=True, default="", show_default=False)
+    if typed.strip() != name:
+        raise CliError(f"Confirmation did not match {name}. Aborted.")

@@ -1,0 +1,81 @@
+"""Every command by its name: where its code is, and the line that help shows. Code loads when the command runs."""
+
+from typing import NamedTuple
+
+PROGRAM = "penstock"
+_ROOM = "penstock.cli.commands."
+
+
+class Entry(NamedTuple):
+    """One command: ``module:attribute`` under cli.commands, its summary, and the name it is an alias of."""
+
+    target: str
+    summary: str
+    alias_of: str | None = None
+    hidden: bool = False
+
+    @property
+    def module(self) -> str:
+        """The full name of the module."""
+        return _ROOM + self.target.partition(":")[0]
+
+    @property
+    def attribute(self) -> str:
+        """The name of the click command inside the module."""
+        return self.target.partition(":")[2]
+
+
+COMMANDS: dict[str, Entry] = {
+    "addons": Entry("addons:list_addons", "list add-ons and attachments"),
+    "addons:attach": Entry("attachments:attach", "attach an add-on to an app"),
+    "addons:create": Entry("addons:create", "create an add-on"),
+    "addons:destroy": Entry("addons:destroy", "destroy an add-on and revoke its keys"),
+    "addons:detach": Entry("attachments:detach", "detach an add-on from an app and revoke the key"),
+    "addons:info": Entry("addons:info", "show an add-on"),
+    "addons:plans": Entry("addon_plans:plans", "list the plans of an add-on service"),
+    "addons:services": Entry("addon_plans:services", "list the add-on services"),
+    "ai:models:attach": Entry("attachments:model_attach", "attach a model resource to another app"),
+    "ai:models:call": Entry("ai_call:call", "send one prompt to a model resource"),
+    "ai:models:create": Entry("ai_models:create", "provision a model for an app"),
+    "ai:models:destroy": Entry("ai_models:destroy", "destroy a model resource and revoke its keys"),
+    "ai:models:detach": Entry("attachments:model_detach", "detach a model resource from an app"),
+    "ai:models:info": Entry("ai_models:info", "show the model resources of an app"),
+    "ai:models:list": Entry("ai_models:list_models", "list the models that can be provisioned"),
+    "apps": Entry("apps:list_apps", "list your apps"),
+    "apps:create": Entry("apps:create", "create an app"),
+    "apps:destroy": Entry("apps:destroy", "destroy an app with all its add-ons"),
+    "apps:info": Entry("apps:info", "show an app"),
+    "auth:login": Entry("auth:login", "log in with an email address and a token"),
+    "auth:logout": Entry("auth:logout", "forget the saved login"),
+    "auth:token": Entry("auth:token", "print the token in use"),
+    "auth:whoami": Entry("auth:whoami", "print who you are"),
+    "chat": Entry("chat:chat", "talk with a model, streaming"),
+    "completion": Entry("completion:completion", "print the shell completion script"),
+    "config": Entry("config:list_config", "show an app's config vars"),
+    "config:get": Entry("config:get", "print config vars by name"),
+    "config:set": Entry("config:set_vars", "set config vars"),
+    "config:unset": Entry("config:unset", "unset config vars"),
+    "models": Entry("models:list_weights", "list the model weights on this machine"),
+    "models:add": Entry("models:add", "register a GGUF file under an id"),
+    "models:pull": Entry("models:pull", "fetch model weights"),
+    "plugins": Entry("plugins:list_plugins", "list plugins (the AI commands are built in)"),
+    "plugins:install": Entry("plugins:install", "accepted for compatibility: the AI commands are built in"),
+    "serve": Entry("serve:serve", "run the gateway, the control plane and the embedded model"),
+    "settings": Entry("settings:show", "print the settings in effect"),
+}
+
+_ALIASES = {
+    "ai:models": "ai:models:list",
+    "apps:delete": "apps:destroy",
+    "config:add": "config:set",
+    "config:remove": "config:unset",
+    "create": "apps:create",
+    "destroy": "apps:destroy",
+    "info": "apps:info",
+    "login": "auth:login",
+    "logout": "auth:logout",
+    "whoami": "auth:whoami",
+}
+
+for _alias, _name in _ALIASES.items():
+    COMMANDS[_alias] = COMMANDS[_name]._replace(alias_of=_name)

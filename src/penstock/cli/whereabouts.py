@@ -1,0 +1,113 @@
+"""Finds the running server: the control plane's and the gateway's addresses and the token, in the documented order."""
+
+import ipaddress
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from penstock.cli.output import CliError
+from penstock.settings.load import load_settings
+from penstock.settings.tree import ControlSettings, GatewaySettings, Settings
+
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - what a listener may be bound to
+
+
+class Token(NamedTuple):
+    """A bearer token and where it came from, for messages. Never printed but by auth:token."""
+
+    secret: str
+    source: str
+
+
+class Whereabouts(NamedTuple):
+    """Where to talk to. ``gateway`` is None for a control plane elsewhere, ``token`` when none is for this address."""
+
+    control: str
+    gateway: str | None
+    token: Token | None
+    settings: Settings
+
+
+def find(control_url: str | None = None) -> Whereabouts:
+    """Address: flag, PENSTOCK_CONTROL_URL or the file, the running server's ready file, its host and port.
+
+    Token: PENSTOCK_CONTROL_TOKEN or the file, HEROKU_API_KEY, the saved login for the address, the local operator's.
+    """
+    settings = load_settings()
+    ready = _ready(settings)
+    control = (control_url or settings.control.url or ready.get("control") or _own(settings.control)).rstrip("/")
+    if urlsplit(control).scheme not in ("http", "https") or not urlsplit(control).hostname:
+        raise CliError(f"The control plane's address {control} is not an http:// or https:// URL.", exit_code=2)
+    gateway = str(ready.get("gateway") or settings.gateway.public_url or _own(settings.gateway)).rstrip("/")
+    if not _is_here(control, ready):
+        return Whereabouts(control, settings.gateway.public_url, _token(settings, control, ready), settings)
+    return Whereabouts(control, gateway, _token(settings, control, ready), settings)
+
+
+def _is_here(control: str, ready: dict[str, Any]) -> bool:
+    return is_loopback(control) or control == str(ready.get("control", "")).rstrip("/")
+
+
+def _own(listener: ControlSettings | GatewaySettings) -> str:
+    return f"http://{_ANY_ADDRESS.get(listener.host, listener.host)}:{listener.port}"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is this machine's own."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def save_login(settings: Settings, control: str, secret: str | None) -> None:
+    """Remember the token for one control plane in HOME/tokens/logins.json (0600); None forgets it."""
+    path = _logins_path(settings)
+    logins = _read_object(path)
+    logins.pop(control, None)
+    if secret is not None:
+        logins[control] = secret
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump(logins, file)
+    part.replace(path)
+
+
+def _token(settings: Settings, control: str, ready: dict[str, Any]) -> Token | None:
+    if settings.control.token:
+        return Token(settings.control.token, "PENSTOCK_CONTROL_TOKEN")
+    if key := os.environ.get("HEROKU_API_KEY"):
+        return Token(key, "HEROKU_API_KEY")
+    if saved := _read_object(_logins_path(settings)).get(control):
+        return Token(str(saved), "the saved login")
+    path = Path(settings.home) / "tokens" / "operator"
+    # The operator's token opens everything here: it goes to this machine or to the server that wrote it, nowhere else.
+    if not _is_here(control, ready):
+        return None
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CliError(f"The operator token {path} cannot be read: {error.strerror}.") from error
+    return Token(secret, str(path)) if secret else None
+
+
+def _ready(settings: Settings) -> dict[str, Any]:
+    return _read_object(Path(settings.home) / "run" / "ready.json")
+
+
+def _logins_path(settings: Settings) -> Path:
+    return Path(settings.home) / "tokens" / "logins.json"
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}

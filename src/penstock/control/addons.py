@@ -1,0 +1,133 @@
+"""Add-ons: provision, list, find, destroy."""
+
+from collections.abc import Iterable
+
+from penstock.control import present
+from penstock.control.account import operator_of
+from penstock.control.changes import AddOnOrder, Changes
+from penstock.control.context import ControlContext
+from penstock.control.fields import body_of, flag, options, reference, required, text
+from penstock.control.names import check_addon_name, invalid
+from penstock.control.plans import choose_plan
+from penstock.domain.platform import SERVICE, AddOn, App, Attachment
+from penstock.store.errors import NotFoundError
+from penstock.store.stores import Stores
+from penstock.web.api import Reply, Request, Route
+
+
+class AddOnRoutes:
+    """/addons, /apps/APP/addons and the add-on resolver."""
+
+    def __init__(self, stores: Stores, context: ControlContext, changes: Changes) -> None:
+        self._stores = stores
+        self._context = context
+        self._changes = changes
+
+    def routes(self) -> list[Route]:
+        """The table of this noun."""
+        return [
+            Route("POST", "/apps/{app}/addons", self.create),
+            Route("GET", "/apps/{app}/addons", self.list_of_app),
+            Route("GET", "/apps/{app}/addons/{addon}", self.show_of_app),
+            Route("DELETE", "/apps/{app}/addons/{addon}", self.destroy),
+            Route("GET", "/addons", self.list_all),
+            Route("GET", "/addons/{addon}", self.show),
+            Route("POST", "/actions/addons/resolve", self.resolve),
+        ]
+
+    def create(self, request: Request) -> Reply:
+        """POST /apps/APP/addons: the add-on, its attachment, the key and the release, or nothing."""
+        body = body_of(request)
+        plan = choose_plan(self._context.catalogue, required(reference(body, "plan"), "plan"))
+        attachment = body.get("attachment")
+        if attachment is not None and not isinstance(attachment, dict):
+            raise invalid("attachment must be an object.")
+        name = text(body, "name")
+        order = AddOnOrder(
+            plan=plan,
+            alias=text(attachment or {}, "name"),
+            name=None if name is None else check_addon_name(name),
+            config=options(body, "config"),
+        )
+        app = self._stores.apps.get(request.params["app"])
+        addon, attached = self._changes.provision(app, order, by=operator_of(request).email)
+        return Reply(201, present.addon(addon, [attached]))
+
+    def list_all(self, request: Request) -> Reply:
+        """GET /addons."""
+        return Reply(200, self._present(self._stores.addons.list()))
+
+    def list_of_app(self, request: Request) -> Reply:
+        """GET /apps/APP/addons: those that the app owns."""
+        app = self._stores.apps.get(request.params["app"])
+        return Reply(200, self._present(self._stores.addons.list(app_id=app.id)))
+
+    def show(self, request: Request) -> Reply:
+        """GET /addons/ADDON."""
+        return Reply(200, self._present([self._stores.addons.get(request.params["addon"])])[0])
+
+    def show_of_app(self, request: Request) -> Reply:
+        """GET /apps/APP/addons/ADDON: owned by the app or attached to it."""
+        return Reply(200, self._present([self._of_app(request)])[0])
+
+    def destroy(self, request: Request) -> Reply:
+        """DELETE /apps/APP/addons/ADDON with ``{"force", "confirm"}``; the CLI wants ``state`` deprovisioned."""
+        body = body_of(request)
+        addon = self._of_app(request, owned=True)
+        attachments = self._stores.attachments.list(addon_id=addon.id)
+        confirm = text(body, "confirm") or request.query.get("confirm")
+        confirmed = flag(body, "force") or confirm in (addon.app_name, addon.app_id)
+        self._changes.deprovision(addon, confirmed=confirmed, by=operator_of(request).email)
+        return Reply(200, present.addon(addon, attachments, state="deprovisioned"))
+
+    def resolve(self, request: Request) -> Reply:
+        """POST /actions/addons/resolve: all matches in an array, 404 with resource ``add_on`` when there are none."""
+        body = body_of(request)
+        wanted = required(text(body, "addon"), "addon")
+        app_name = text(body, "app")
+        if text(body, "addon_service") not in (None, SERVICE):
+            raise NotFoundError("addon")
+        with self._stores.db.read():
+            if app_name is None and "::" in wanted:
+                app_name, _, wanted = wanted.partition("::")
+            app = None if app_name is None else self._stores.apps.get(app_name)
+            found = self._matches(wanted, app)
+        if not found:
+            raise NotFoundError("addon")
+        return Reply(200, self._present(found))
+
+    def _matches(self, wanted: str, app: App | None) -> list[AddOn]:
+        if app is None:
+            pool: Iterable[AddOn] = self._stores.addons.list() if wanted.startswith(SERVICE) else ()
+            exact = self._stores.addons.find(wanted)
+            return [exact] if exact else _of_plan(pool, wanted)
+        attachment = self._stores.attachments.find(wanted.upper(), app_id=app.id)
+        if attachment is not None:
+            return [self._stores.addons.get(attachment.addon_id)]
+        owned = self._stores.addons.list(app_id=app.id)
+        pool = {addon.id: addon for addon in (*owned, *self._stores.addons.list(attached_to=app.id))}.values()
+        return [addon for addon in pool if wanted in (addon.id, addon.name)] or _of_plan(pool, wanted)
+
+    def _of_app(self, request: Request, *, owned: bool = False) -> AddOn:
+        app = self._stores.apps.get(request.params["app"])
+        addon = self._stores.addons.get(request.params["addon"])
+        if addon.app_id == app.id:
+            return addon
+        if owned or not any(item.app_id == app.id for item in self._stores.attachments.list(addon_id=addon.id)):
+            raise NotFoundError("addon")
+        return addon
+
+    def _present(self, addons: Iterable[AddOn]) -> list[present.Json]:
+        wanted = list(addons)
+        if len(wanted) == 1:
+            attachments = self._stores.attachments.list(addon_id=wanted[0].id)
+        else:
+            attachments = self._stores.attachments.list()
+        of: dict[str, list[Attachment]] = {}
+        for attachment in attachments:
+            of.setdefault(attachment.addon_id, []).append(attachment)
+        return [present.addon(addon, of.get(addon.id, ())) for addon in wanted]
+
+
+def _of_plan(pool: Iterable[AddOn], wanted: str) -> list[AddOn]:
+    return [addon for addon in pool if wanted in (SERVICE, addon.plan_name)]

@@ -1,0 +1,62 @@
+"""Wires the nouns' routes into the control plane's ASGI application."""
+
+from penstock.control.account import AccountRoutes
+from penstock.control.addons import AddOnRoutes
+from penstock.control.apps import AppRoutes
+from penstock.control.attachments import AttachmentRoutes
+from penstock.control.changes import Changes
+from penstock.control.config_vars import ConfigVarRoutes
+from penstock.control.context import ControlContext
+from penstock.control.services import ServiceRoutes
+from penstock.store.database import Database
+from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.stores import Stores
+from penstock.web.api import ApiError, AsgiApp, Handler, Reply, Request, Route, application
+
+# The ``resource`` of a 404, by the store's noun; the CLI and the plugin compare the first three letter by letter.
+_RESOURCES = {
+    "app": ("app", "app"),
+    "addon": ("add_on", "add-on"),
+    "attachment": ("add_on attachment", "add-on attachment"),
+    "plan": ("plan", "plan"),
+    "service": ("addon_service", "add-on service"),
+}
+
+
+def build(db: Database, context: ControlContext) -> AsgiApp:
+    """The Platform API. Raises StoreError when the master key does not fit the database."""
+    _ = db.sealer
+    stores = Stores(db)
+    account = AccountRoutes(stores, context)
+    return application(routes(stores, context), authenticate=account.authenticate)
+
+
+def routes(stores: Stores, context: ControlContext) -> list[Route]:
+    """The whole table, each handler translating what the store raises."""
+    changes = Changes(stores)
+    tables = (
+        AccountRoutes(stores, context),
+        AppRoutes(stores, context, changes),
+        AddOnRoutes(stores, context, changes),
+        AttachmentRoutes(stores, context, changes),
+        ConfigVarRoutes(stores, context, changes),
+        ServiceRoutes(context),
+    )
+    return [
+        Route(route.method, route.path, _translating(route.handler), public=route.public)
+        for table in tables
+        for route in table.routes()
+    ]
+
+
+def _translating(handler: Handler) -> Handler:
+    def handle(request: Request) -> Reply:
+        try:
+            return handler(request)
+        except NotFoundError as error:
+            resource, words = _RESOURCES[error.noun]
+            raise ApiError(404, "not_found", f"Couldn't find that {words}.", resource=resource) from error
+        except NameTakenError as error:
+            raise ApiError(422, "invalid_params", f"Name {error.name} is already taken") from error
+
+    return handle

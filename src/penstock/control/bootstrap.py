@@ -1,0 +1,52 @@
+"""The first start: the operator's token on disk, and an app to try things with."""
+
+import logging
+from pathlib import Path
+
+from penstock.control.changes import AddOnOrder, Changes
+from penstock.control.plans import Plan
+from penstock.domain.ids import new_operator_token, secret_hash
+from penstock.domain.platform import STANDARD_PLAN
+from penstock.store.database import Database
+from penstock.store.errors import StoreError
+from penstock.store.keys import ApiKeySecret
+from penstock.store.sealing import write_private_once
+from penstock.store.stores import Stores
+
+logger = logging.getLogger(__name__)
+
+HELLO = "hello"
+
+
+def ensure_operator(db: Database, home: Path, email: str) -> str:
+    """The operator token in HOME/tokens/operator (mode 0600), made when missing and known to the database in any case.
+    Raises StoreError when the file cannot be made or read."""
+    path = Path(home) / "tokens" / "operator"
+    try:
+        write_private_once(path, new_operator_token() + "\n") if not path.exists() else None
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: the operator token cannot be kept there: {error}") from error
+    if not token:
+        raise StoreError(f"{path}: empty; delete it and start again for a new token")
+    operators = Stores(db).operators
+    with db.write():
+        known = operators.find(token_hash=secret_hash(token))
+        if known is None:
+            operators.add(email, token_hash=secret_hash(token))
+        elif known.email != email and all(other.email != email for other in operators.list()):
+            operators.update(known.id, email=email)
+    return token
+
+
+def ensure_hello(db: Database, email: str) -> ApiKeySecret | None:
+    """On the very first start, an app ``hello`` with the standard plan attached as INFERENCE: its key. None on every
+    later one, also when the app has been destroyed since."""
+    stores = Stores(db)
+    with db.write():
+        if stores.keys.revision() > 0 or stores.apps.list():
+            return None
+        changes = Changes(stores)
+        app = changes.create_app(HELLO, by=email)
+        _, attachment = changes.provision(app, AddOnOrder(plan=Plan(slug=STANDARD_PLAN)), by=email)
+        return stores.keys.list(attachment_id=attachment.id)[0]

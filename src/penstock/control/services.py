@@ -1,0 +1,67 @@
+"""The add-on service, its plans and the models behind them."""
+
+from penstock.control import present
+from penstock.control.context import ControlContext
+from penstock.control.plans import Plan, every_plan, stable_id
+from penstock.domain.platform import SERVICE
+from penstock.store.errors import NotFoundError
+from penstock.web.api import Reply, Request, Route
+
+
+class ServiceRoutes:
+    """/addon-services and /available-models."""
+
+    def __init__(self, context: ControlContext) -> None:
+        self._context = context
+
+    def routes(self) -> list[Route]:
+        """The table of this noun."""
+        return [
+            Route("GET", "/addon-services", self.list_services),
+            Route("GET", "/addon-services/{service}", self.show_service),
+            Route("GET", "/addon-services/{service}/plans", self.list_plans),
+            Route("GET", "/addon-services/{service}/plans/{plan}", self.show_plan),
+            Route("GET", "/available-models", self.models, public=True),
+        ]
+
+    def list_services(self, request: Request) -> Reply:
+        """GET /addon-services."""
+        return Reply(200, [present.service()])
+
+    def show_service(self, request: Request) -> Reply:
+        """GET /addon-services/SERVICE."""
+        _check_service(request)
+        return Reply(200, present.service())
+
+    def list_plans(self, request: Request) -> Reply:
+        """GET /addon-services/SERVICE/plans."""
+        _check_service(request)
+        return Reply(200, [present.plan(plan) for plan in every_plan(self._context.catalogue)])
+
+    def show_plan(self, request: Request) -> Reply:
+        """GET /addon-services/SERVICE/plans/PLAN, by full name, the part after the colon, or id."""
+        _check_service(request)
+        wanted = request.params["plan"]
+        for plan in every_plan(self._context.catalogue):
+            if wanted in _names(plan):
+                return Reply(200, present.plan(plan))
+        raise NotFoundError("plan")
+
+    def models(self, request: Request) -> Reply:
+        """GET /available-models: a bare array without credentials (heroku-wire.md 2.8)."""
+        return Reply(
+            200,
+            [
+                {"model_id": model.id, "type": list(model.type), "regions": list(model.regions)}
+                for model in self._context.catalogue.models
+            ],
+        )
+
+
+def _names(plan: Plan) -> tuple[str, str, str]:
+    return plan.name, plan.slug, stable_id("plan", plan.slug)
+
+
+def _check_service(request: Request) -> None:
+    if request.params["service"] not in (SERVICE, stable_id("service", SERVICE)):
+        raise NotFoundError("service")

@@ -1,0 +1,1 @@
+"""The embedded model: local weights, the native engine's child process and its restarts."""

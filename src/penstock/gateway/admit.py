@@ -1,0 +1,117 @@
+"""The admit and settle stages: a request is either refused, or admitted in the journal and settled exactly once."""
+
+import logging
+import time
+
+from penstock.domain.catalogue import Catalogue, Model
+from penstock.domain.chat import ChatEvent, ChatRequest
+from penstock.domain.errors import PenstockError
+from penstock.domain.platform import Principal
+from penstock.domain.usage import Usage
+from penstock.gateway.route import Attempt
+from penstock.ledger.journal import Admitted, Journal, JournalError, Settled
+
+_log = logging.getLogger("penstock.gateway")
+
+
+class Tally:
+    """What the meter has seen of one answer."""
+
+    __slots__ = ("attempt", "done", "first_event_ms", "output_tokens", "started_at", "usage")
+
+    def __init__(self) -> None:
+        self.started_at = time.monotonic()
+        self.attempt: Attempt | None = None
+        self.usage: Usage | None = None
+        self.output_tokens = 0
+        self.first_event_ms: float | None = None
+        self.done = False
+
+    def add(self, event: ChatEvent) -> None:
+        """Count one event."""
+        if self.first_event_ms is None:
+            self.first_event_ms = (time.monotonic() - self.started_at) * 1000
+        self.output_tokens += event.output_tokens
+        if event.usage is not None:
+            self.usage = event.usage
+        self.done = event.done
+
+    def final_usage(self) -> Usage:
+        """The upstream's own usage, or the deltas counted."""
+        return self.usage or Usage(output_tokens=self.output_tokens, estimated=True)
+
+
+class Admission:
+    """A held reservation: ``settle`` ends it, once."""
+
+    __slots__ = ("_journal", "model", "request_id", "settled", "tally")
+
+    def __init__(self, journal: Journal, request_id: str, model: Model) -> None:
+        self._journal = journal
+        self.request_id = request_id
+        self.model = model
+        self.tally = Tally()
+        self.settled = False
+
+    def settle(self, outcome: str) -> None:
+        """Write the settlement unless it is written. A disk that refuses it leaves an open admission to be found."""
+        if self.settled:
+            return
+        self.settled = True
+        try:
+            self._journal.append(self._settlement(outcome))
+        except JournalError as error:
+            _log.error("request %s stays unsettled: %s", self.request_id, error)
+
+    def _settlement(self, outcome: str) -> Settled:
+        tally = self.tally
+        usage = tally.final_usage()
+        attempt = tally.attempt
+        return Settled(
+            request_id=self.request_id,
+            settled_at=time.time(),
+            outcome=outcome,
+            provider=attempt.provider if attempt else None,
+            target_model=attempt.target_model if attempt else None,
+            stand_in=self.model.stand_in,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_input_tokens=usage.cached_input_tokens,
+            estimated=usage.estimated,
+            first_event_ms=tally.first_event_ms,
+            total_ms=(time.monotonic() - tally.started_at) * 1000,
+        )
+
+
+def admit(
+    principal: Principal, chat: ChatRequest, catalogue: Catalogue, *, journal: Journal, request_id: str
+) -> Admission:
+    """Check the model against the catalogue and the key's plan, and hold the request in the journal.
+
+    Raises PenstockError model_not_found, model_not_allowed, or journal_unavailable when the record is not written.
+    """
+    model = catalogue.get(chat.model)
+    if principal.model_id is not None and principal.model_id != model.id:
+        allowed = catalogue.find(principal.model_id)
+        if allowed is None or allowed.id != model.id:
+            message = f"This key's plan has the model '{principal.model_id}' only, not '{chat.model}'."
+            raise PenstockError("model_not_allowed", message, param="model")
+    try:
+        journal.append(
+            Admitted(
+                request_id=request_id,
+                admitted_at=time.time(),
+                key_id=principal.key_id,
+                key_prefix=principal.key_prefix,
+                app_id=principal.app_id,
+                addon_id=principal.addon_id,
+                attachment_id=principal.attachment_id,
+                model=model.id,
+                stream=bool(chat.stream),
+            )
+        )
+    except JournalError as error:
+        raise PenstockError(
+            "journal_unavailable", "Nothing can be admitted: the journal cannot be written.", retry_after_s=5
+        ) from error
+    return Admission(journal, request_id, model)

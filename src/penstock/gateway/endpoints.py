@@ -1,0 +1,145 @@
+"""The HTTP edge of the data plane: a raw ASGI application, no router framework on the hot path."""
+
+import asyncio
+import logging
+import os
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from penstock.domain.errors import PenstockError
+from penstock.gateway.authenticate import authenticate, bearer_key
+from penstock.gateway.pages import Health, available_models, model_list, openai_model
+from penstock.gateway.pipeline import DISCONNECTED, Line, run_line
+from penstock.gateway.reply import Reply, Send
+from penstock.gateway.snapshot import KeySnapshot
+from penstock.gateway.wire import parse_chat
+
+_log = logging.getLogger("penstock.gateway")
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+_CHAT = "/v1/chat/completions"
+_READ_ONLY = ("GET", "HEAD")
+
+
+class Gateway:
+    """The ASGI application of one worker."""
+
+    def __init__(self, line: Line, keys: KeySnapshot, health: Health, *, max_body_bytes: int) -> None:
+        self._line = line
+        self._keys = keys
+        self._health = health
+        self._max_body = max_body_bytes
+        # Unique across workers and restarts without a system call per request.
+        self._id_prefix = "req_" + os.urandom(8).hex()
+        self._id_count = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; whatever happens ends in an answer of the API's own shape or a closed connection."""
+        if scope["type"] != "http":
+            return
+        self._id_count += 1
+        reply = Reply(send, f"{self._id_prefix}{self._id_count:08x}")
+        try:
+            if scope["path"] == _CHAT:
+                await self._chat(scope, receive, reply)
+            else:
+                await self._page(scope, reply)
+        except PenstockError as error:
+            await reply.error(error)
+        except asyncio.CancelledError as cancelled:
+            if DISCONNECTED not in cancelled.args:
+                await reply.error(PenstockError("shutting_down", "The server is stopping; try again.", retry_after_s=2))
+        except Exception as error:  # noqa: BLE001 - the edge of the process: nothing may leave as a stack trace
+            _log_failure(reply.request_id, error)
+            message = f"Internal error; quote {reply.request_id} to the operator."
+            await reply.error(PenstockError("internal_error", message))
+
+    async def _chat(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+        if scope["method"] != "POST":
+            raise _not_allowed(reply, "POST")
+        task = asyncio.current_task()
+        hooks = scope["extensions"]["penstock.hooks"]
+        if task is not None:
+            hooks.append(lambda: task.cancel(DISCONNECTED))
+        authorization, api_key, length = _headers(scope)
+        principal = await authenticate(self._keys, bearer_key(authorization, api_key))
+        parsed = parse_chat(await self._read(receive, length))
+        reply.expect(stream=bool(parsed.chat.stream), dropped=parsed.dropped)
+        await run_line(self._line, principal, parsed, request_id=reply.request_id, out=reply)
+
+    async def _read(self, receive: Receive, length: bytes | None) -> bytes:
+        if length is not None and length.isdigit() and int(length) > self._max_body:
+            raise self._too_large()
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+        chunks = [body]
+        size = len(body)
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise asyncio.CancelledError(DISCONNECTED)
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self._max_body:
+                raise self._too_large()
+        return b"".join(chunks)
+
+    def _too_large(self) -> PenstockError:
+        return PenstockError("body_too_large", f"The body exceeds {self._max_body} bytes (gateway.max_body_bytes).")
+
+    async def _page(self, scope: Scope, reply: Reply) -> None:
+        path, method = scope["path"], scope["method"]
+        if path not in ("/healthz", "/readyz", "/available-models", "/v1/models") and not path.startswith(
+            "/v1/models/"
+        ):
+            message = f"No route {method} {path[:200]}. docs/api.md lists the routes."
+            raise PenstockError("route_not_found", message)
+        if method not in _READ_ONLY:
+            raise _not_allowed(reply, "GET")
+        status, body = await self._read_page(scope, path)
+        await reply.json(status, msgspec.json.encode(body))
+
+    async def _read_page(self, scope: Scope, path: str) -> tuple[int, Any]:
+        if path == "/healthz":
+            return 200, self._health.live()
+        if path == "/readyz":
+            ready, body = await self._health.ready()
+            return (200 if ready else 503), body
+        catalogue = self._line.catalogue
+        if path == "/available-models":
+            return 200, available_models(catalogue)
+        authorization, api_key, _ = _headers(scope)
+        principal = await authenticate(self._keys, bearer_key(authorization, api_key))
+        if path == "/v1/models":
+            return 200, model_list(catalogue, principal.model_id)
+        return 200, openai_model(catalogue.get(path.removeprefix("/v1/models/")))
+
+
+def _headers(scope: Scope) -> tuple[str | None, str | None, bytes | None]:
+    """Authorization, x-api-key and content-length, in one pass."""
+    authorization = api_key = length = None
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            authorization = value.decode("latin-1")
+        elif name == b"x-api-key":
+            api_key = value.decode("latin-1")
+        elif name == b"content-length":
+            length = value
+    return authorization, api_key, length
+
+
+def _not_allowed(reply: Reply, allow: str) -> PenstockError:
+    reply.add_header(b"allow", allow.encode())
+    return PenstockError("method_not_allowed", f"This route takes {allow} only.")
+
+
+def _log_failure(request_id: str, error: Exception) -> None:
+    """The type and the place: a message may hold what a client sent, so it is for the debug level alone."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    _log.error("request %s failed: %s at %s:%s", request_id, type(error).__name__, last.name, last.lineno)
+    _log.debug("request %s failed", request_id, exc_info=error)

@@ -1,0 +1,92 @@
+"""The line that every chat request takes, stage by stage. What it promises, each pinned by a test:
+
+1. Every admitted request ends in exactly one settle, whatever happens: disconnect, crash of the upstream, refusal.
+2. No upstream call before admission; no byte to the client before the first upstream event, so that early failures
+   keep their HTTP status.
+3. Fallback only before the first event. After it a failure ends the stream with a typed error, never with an
+   invented finish_reason or usage.
+4. Stages take and return values; none receives the web request.
+5. One path: streamed and plain answers run through the same stages.
+6. The price belongs to the catalogue model that was asked for; what served it is recorded beside it.
+7. The hot path never waits for the database: keys come from the snapshot, usage goes to the journal.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Protocol
+
+import msgspec
+
+from penstock.domain.catalogue import Catalogue
+from penstock.domain.chat import BoundRequest, ChatEvent
+from penstock.domain.errors import PenstockError
+from penstock.domain.ids import new_completion_id
+from penstock.domain.platform import Principal
+from penstock.gateway.admit import Admission, admit
+from penstock.gateway.dispatch import Adapter, Opened, dispatch
+from penstock.gateway.route import route
+from penstock.gateway.wire import Parsed
+from penstock.ledger.journal import Journal
+
+# The message with which the HTTP edge cancels a request whose client has hung up.
+DISCONNECTED = "disconnected"
+
+
+class Line(msgspec.Struct, frozen=True):
+    """What the stages of one worker work with."""
+
+    catalogue: Catalogue
+    adapters: Mapping[str, Adapter]
+    journal: Journal
+    fingerprint: str
+
+
+class Out(Protocol):
+    """Where the answer goes."""
+
+    async def begin(self, opened: Opened, admission: Admission) -> None:
+        """The first event has arrived: status and headers are settled."""
+
+    async def event(self, event: ChatEvent) -> None:
+        """One event's bytes."""
+
+
+async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_id: str, out: Out) -> None:
+    """Serve one authenticated request. Raises PenstockError; the admission is settled by then."""
+    admission = admit(principal, parsed.chat, line.catalogue, journal=line.journal, request_id=request_id)
+    outcome = "internal_error"
+    try:
+        opened = await dispatch(route(admission.model), line.adapters, _bind(line, parsed))
+        admission.tally.attempt = opened.attempt
+        await _relay(opened, admission, out)
+        outcome = "completed"
+    except PenstockError as error:
+        outcome = error.code
+        raise
+    except asyncio.CancelledError as cancelled:
+        outcome = DISCONNECTED if DISCONNECTED in cancelled.args else "cancelled"
+        raise
+    finally:
+        admission.settle(outcome)
+
+
+async def _relay(opened: Opened, admission: Admission, out: Out) -> None:
+    """Events to the client; the settlement is written before the last byte, so a whole answer is a settled one."""
+    tally = admission.tally
+    async with aclosing(opened.events) as events:
+        async for event in events:
+            if tally.first_event_ms is None:
+                await out.begin(opened, admission)
+            tally.add(event)
+            if event.done:
+                admission.settle("completed")
+            await out.event(event)
+    if not tally.done:
+        raise PenstockError("upstream_closed", "The upstream ended early; what arrived is incomplete. Try again.")
+
+
+def _bind(line: Line, parsed: Parsed) -> BoundRequest:
+    completion_id = new_completion_id()
+    created = int(completion_id[9:25], 16) // 1_000_000_000
+    return BoundRequest(parsed.chat, parsed.raw, "", completion_id, created, line.fingerprint)

@@ -1,0 +1,89 @@
+"""Writes answers to an ASGI ``send``: JSON, event streams, and errors before or after the first byte."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from penstock.domain.chat import ChatEvent
+from penstock.domain.errors import PenstockError
+from penstock.gateway.admit import Admission
+from penstock.gateway.dispatch import Opened
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_JSON = (b"content-type", b"application/json")
+_STREAM: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+_encode = msgspec.json.Encoder().encode
+
+
+class Reply:
+    """One request's way back to the client. ``started`` tells whether the status has been sent."""
+
+    __slots__ = ("_headers", "_send", "_stream", "dropped", "request_id", "started")
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.started = False
+        self.dropped: tuple[str, ...] = ()
+        self._stream = False
+        self._headers: Headers = [(b"x-request-id", request_id.encode())]
+
+    def expect(self, *, stream: bool, dropped: tuple[str, ...]) -> None:
+        """What the request asked for, and the parameters that were dropped from it."""
+        self._stream = stream
+        self.dropped = dropped
+
+    async def begin(self, opened: Opened, admission: Admission) -> None:
+        """Headers that the answer's source decides; a stream's status goes out now."""
+        if admission.model.stand_in is not None:
+            self._headers.append((b"penstock-stand-in", admission.model.stand_in.encode()))
+        ignored = self.dropped + opened.ignored
+        if ignored:
+            self._headers.append((b"penstock-ignored-params", header_text(", ".join(ignored))))
+        if self._stream:
+            await self._start(200, _STREAM)
+
+    async def event(self, event: ChatEvent) -> None:
+        """One event of a stream, or the whole plain answer."""
+        if not self._stream:
+            await self.json(200, event.frame)
+        elif event.frame or event.done:
+            await self._send({"type": "http.response.body", "body": event.frame, "more_body": not event.done})
+
+    async def error(self, error: PenstockError) -> None:
+        """A refusal with its status, or the last event of a stream that had begun."""
+        body = _encode(error.body())
+        if self.started:
+            frame = b"data: " + body + b"\n\n"
+            await self._send({"type": "http.response.body", "body": frame, "more_body": False})
+            return
+        if error.retry_after_s is not None:
+            self._headers.append((b"retry-after", b"%d" % error.retry_after_s))
+        if error.status == 401:
+            self._headers.append((b"www-authenticate", b"Bearer"))
+        await self.json(error.status, body)
+
+    async def json(self, status: int, body: bytes) -> None:
+        """A whole JSON answer."""
+        await self._start(status, [_JSON, (b"content-length", b"%d" % len(body))])
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """One more header, before the status is sent."""
+        self._headers.append((name, value))
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
+
+
+def header_text(text: str) -> bytes:
+    """Text as a header value: printable ASCII, anything else as a question mark, at most 1,000 bytes."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:1000]).encode("ascii")

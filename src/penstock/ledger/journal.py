@@ -1,0 +1,129 @@
+"""The journal: one record when a request is admitted, one when it is settled, each a single write(2).
+
+Record: length (4 bytes, big endian), CRC-32 of the payload (4 bytes), payload (MessagePack). A record that write(2)
+has taken survives kill -9 of the process; ``fsync`` bounds what a power cut can take. A torn last record is
+recognised by its length or checksum and ends the reading of that file.
+"""
+
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+_HEADER = struct.Struct(">II")
+_MAX_RECORD = 1024 * 1024
+
+
+class JournalError(Exception):
+    """The journal cannot be written; the message names the cause, never a record."""
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True, tag="admit"):
+    """A request was admitted. ``admitted_at`` is Unix time in seconds."""
+
+    request_id: str
+    admitted_at: float
+    key_id: str
+    key_prefix: str
+    app_id: str
+    addon_id: str
+    attachment_id: str
+    model: str
+    stream: bool
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True, tag="settle"):
+    """A request ended. ``outcome`` is completed, disconnected, cancelled or an error code; times are milliseconds."""
+
+    request_id: str
+    settled_at: float
+    outcome: str
+    provider: str | None
+    target_model: str | None
+    stand_in: str | None
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int
+    estimated: bool
+    first_event_ms: float | None
+    total_ms: float
+
+
+Record = Admitted | Settled
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Admitted | Settled] = msgspec.msgpack.Decoder(Admitted | Settled)
+
+
+class Journal:
+    """The journal of one worker. Not shared between processes; files are named so that none is written by two."""
+
+    def __init__(self, folder: Path, *, rotate_bytes: int = 64 * 1024 * 1024) -> None:
+        self._folder = folder
+        self._rotate_bytes = rotate_bytes
+        self._fd = -1
+        self._size = 0
+        self._dirty = False
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._open()
+        except OSError as error:
+            raise JournalError(f"{folder}: the journal cannot be opened: {error.strerror}") from error
+
+    def append(self, record: Record) -> None:
+        """Write one record. Raises JournalError when the disk does not take it whole; nothing partial stays."""
+        payload = _encoder.encode(record)
+        data = _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+        try:
+            if self._size + len(data) > self._rotate_bytes and self._size:
+                self._rotate()
+            written = os.write(self._fd, data)
+            if written != len(data):
+                os.ftruncate(self._fd, self._size)
+                raise JournalError("the journal's disk is full")
+        except OSError as error:
+            raise JournalError(f"the journal cannot be written: {error.strerror}") from error
+        self._size += len(data)
+        self._dirty = True
+
+    def sync(self) -> None:
+        """Force what was written to the disk; may be called from another thread."""
+        if self._dirty and self._fd >= 0:
+            self._dirty = False
+            os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Sync and close."""
+        if self._fd >= 0:
+            self.sync()
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self) -> None:
+        name = f"{time.time_ns():020d}-{os.getpid()}.journal"
+        self._fd = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        self._size = 0
+
+    def _rotate(self) -> None:
+        full = self._fd
+        self._open()
+        os.fdatasync(full)
+        os.close(full)
+
+
+def read_journal(path: Path) -> Iterator[Record]:
+    """Records of one file in the order written; stops at a torn or damaged record."""
+    data = path.read_bytes()
+    position = 0
+    while position + _HEADER.size <= len(data):
+        length, checksum = _HEADER.unpack_from(data, position)
+        start = position + _HEADER.size
+        payload = data[start : start + length]
+        if length > _MAX_RECORD or len(payload) != length or zlib.crc32(payload) != checksum:
+            return
+        yield _decoder.decode(payload)
+        position = start + length

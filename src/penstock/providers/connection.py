@@ -1,0 +1,326 @@
+"""One HTTP/1.1 client connection: httptools parses, an asyncio Protocol feeds a Response that the caller awaits.
+
+Framing follows RFC 9112: 1xx heads are skipped, a body ends by content-length, by the last chunk or by the close of
+a connection that announced neither. A body that ends earlier than announced is ConnectionLost, never a short answer.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+
+_HIGH_WATER = 256 * 1024
+_NEVER = float("inf")
+
+
+class TransportError(Exception):
+    """A call that did not become a complete answer. Messages hold no header, body or credential."""
+
+
+class ConnectFailed(TransportError):
+    """Nothing accepted the connection."""
+
+
+class ConnectTimeout(ConnectFailed):
+    """The connection was not established in time."""
+
+
+class FirstByteTimeout(TransportError):
+    """The head of the answer did not arrive in time."""
+
+
+class IdleTimeout(TransportError):
+    """The body stopped arriving."""
+
+
+class ConnectionLost(TransportError):
+    """The peer closed before the answer was complete."""
+
+
+class ProtocolViolation(TransportError):
+    """The peer does not speak HTTP/1.1."""
+
+
+class AnswerTooLarge(TransportError):
+    """Head or body exceed the limit."""
+
+
+class Response:
+    """An answer whose head has arrived. Read it with ``read`` or ``block``; ``close`` gives up the rest."""
+
+    __slots__ = (
+        "_chunks",
+        "_connection",
+        "_waiter",
+        "complete",
+        "error",
+        "headers",
+        "max_bytes",
+        "size",
+        "status",
+        "waiting",
+    )
+
+    def __init__(self, connection: "Connection", max_bytes: int) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.complete = False
+        self.error: TransportError | None = None
+        self.size = 0
+        self.waiting = 0
+        self.max_bytes = max_bytes
+        self._chunks: list[bytes] = []
+        self._connection: Connection | None = connection
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def block(self) -> bytes:
+        """The bytes that have arrived since the last call, waiting for some; b"" at the end. Raises TransportError."""
+        while not self._chunks:
+            if self.complete:
+                return b""
+            if self.error is not None:
+                raise self.error
+            await self._wait()
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._chunks = []
+        self.waiting = 0
+        if self._connection is not None:
+            self._connection.resume()
+        return data
+
+    async def read(self) -> bytes:
+        """The whole body. Raises TransportError."""
+        while not self.complete:
+            if self.error is not None:
+                raise self.error
+            if self._connection is not None:
+                self._connection.resume()
+            await self._wait()
+        data = b"".join(self._chunks)
+        self._chunks = []
+        return data
+
+    def close(self) -> None:
+        """Drop the connection unless the answer is complete. Safe to call twice."""
+        if not self.complete and self._connection is not None:
+            self._connection.abort()
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def feed(self, data: bytes) -> None:
+        """Take body bytes."""
+        self.size += len(data)
+        self.waiting += len(data)
+        self._chunks.append(data)
+        self._wake()
+
+    def finish(self, error: TransportError | None) -> None:
+        """End the body, well or not, and let go of the connection."""
+        if self.complete or self.error is not None:
+            return
+        if error is None:
+            self.complete = True
+        else:
+            self.error = error
+        self._connection = None
+        self._wake()
+
+
+class Connection(asyncio.Protocol):
+    """Sends one request at a time; ``released`` is called when the answer is complete and the socket is reusable."""
+
+    def __init__(
+        self, released: Callable[["Connection"], None], closed: Callable[["Connection"], None], limits: tuple[int, int]
+    ) -> None:
+        self.max_head, self.max_body = limits
+        self.deadline = _NEVER
+        self.idle_s = _NEVER
+        self.idle_until = 0.0
+        self.keep_s = 5.0
+        self.used = 0
+        self.started = False  # a byte of the current answer has arrived
+        self._released = released
+        self._closed = closed
+        self._transport: Any = None
+        self._parser: Any = None
+        self._response: Response | None = None
+        self._head: asyncio.Future[Response] | None = None
+        self._head_size = 0
+        self._framed = False
+        self._paused = False
+        self._lost = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether a new request may be written."""
+        return not self._lost and self._response is None and not self._transport.is_closing()
+
+    @property
+    def response(self) -> Response | None:
+        """The answer under way."""
+        return self._response
+
+    @property
+    def awaiting_head(self) -> bool:
+        """Whether the head of the current answer is still to come."""
+        return self._head is not None and not self._head.done()
+
+    def send(self, head: bytes, body: bytes) -> "asyncio.Future[Response]":
+        """Write one request; the future ends when the head has arrived, or fails with a TransportError."""
+        self.used += 1
+        self.started = False
+        self._head_size = 0
+        self._response = Response(self, self.max_body)
+        self._parser = httptools.HttpResponseParser(self)
+        self._head = asyncio.get_running_loop().create_future()
+        if len(body) < 65_536:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+        return self._head
+
+    def abort(self) -> None:
+        """Close at once, without flushing."""
+        self._transport.abort()
+
+    def fail(self, error: TransportError) -> None:
+        """End the current answer with this error and close."""
+        self._end(error)
+        self._transport.abort()
+
+    def resume(self) -> None:
+        """The reader took what there was: read on from the socket if it was paused."""
+        if self._paused:
+            self._paused = False
+            self._arm()
+            self._transport.resume_reading()
+
+    def _arm(self) -> None:
+        """The next byte of the body is due within ``idle_s``."""
+        self.deadline = asyncio.get_running_loop().time() + self.idle_s
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; a peer that speaks out of turn or not HTTP is dropped."""
+        if self._response is None:
+            self._transport.abort()
+            return
+        self.started = True
+        if self.awaiting_head:
+            self._head_size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.fail(ProtocolViolation("the upstream did not answer in HTTP/1.1"))
+            return
+        if self.awaiting_head:
+            if self._head_size > self.max_head:
+                self.fail(AnswerTooLarge("the upstream's headers are too large"))
+        elif self._response is not None and not self._paused:
+            self._arm()
+
+    def eof_received(self) -> bool:
+        """Half-closed by the peer: close ours as well."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Complete an answer that ends by close; fail any other."""
+        self._lost = True
+        by_close = exc is None and not self._framed and self._response is not None and self._response.status != 0
+        self._end(
+            None if by_close else ConnectionLost("the upstream closed the connection before its answer was complete")
+        )
+        self._closed(self)
+
+    # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._framed = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect one header; repeated ones are joined with a comma."""
+        if self._response is None:
+            return
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        if key in ("content-length", "transfer-encoding"):
+            self._framed = True
+        headers = self._response.headers
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+
+    def on_headers_complete(self) -> None:
+        """Hand the head over, unless it is an interim one."""
+        status = self._parser.get_status_code()
+        if self._response is None or self._head is None:
+            return
+        if status < 200:
+            self._response.headers.clear()
+            return
+        if status in (204, 304):
+            self._framed = True
+        self._response.status = status
+        if not self._head.done():
+            self._head.set_result(self._response)
+
+    def on_body(self, data: bytes) -> None:
+        """Pass body bytes on; stop reading from the socket while the reader is behind."""
+        response = self._response
+        if response is None:
+            return
+        response.feed(data)
+        if response.size > response.max_bytes:
+            self.fail(AnswerTooLarge(f"the upstream's answer exceeds {response.max_bytes} bytes"))
+        elif response.waiting > _HIGH_WATER and not self._paused:
+            self._paused = True
+            self.deadline = _NEVER  # the reader is slow, not the upstream
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """The answer is whole: give the socket back or close it."""
+        response = self._response
+        if response is None or response.status == 0:
+            return
+        reusable = self._framed and self._parser.should_keep_alive()
+        self.keep_s = _keep_alive_hint(response.headers.get("keep-alive"))
+        self._end(None)
+        if reusable and not self._transport.is_closing():
+            self.resume()
+            self.deadline = _NEVER
+            self._released(self)
+        else:
+            self._transport.close()
+
+    def _end(self, error: TransportError | None) -> None:
+        response, self._response = self._response, None
+        self.deadline = _NEVER
+        if response is None:
+            return
+        response.finish(error)
+        if self._head is not None and not self._head.done():
+            self._head.set_exception(error or ConnectionLost("the upstream closed the connection without an answer"))
+
+
+def _keep_alive_hint(header: str | None) -> float:
+    """Seconds the peer keeps an idle connection, from ``Keep-Alive: timeout=N``; 5 where it does not say."""
+    for part in (header or "").split(","):
+        name, _, value = part.strip().partition("=")
+        if name == "timeout" and value.isdigit():
+            return float(value)
+    return 5.0

@@ -1,0 +1,1 @@
+"""JSON Schema to a grammar that the engine decodes by: checked first, bounded always."""

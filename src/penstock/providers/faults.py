@@ -1,0 +1,82 @@
+"""Maps every failure of an upstream to one of our public codes: by status first, then by the body's own code.
+
+The upstream's message is passed on after anything that looks like a credential is masked; the cause is kept.
+"""
+
+import re
+
+import msgspec
+
+from penstock.domain.errors import UpstreamError
+from penstock.providers.connection import ConnectFailed, FirstByteTimeout, IdleTimeout, TransportError
+
+_SECRET = re.compile(r"(?i)\b(?:sk|pk|inf|pst|key|bearer|token)[-_ ][A-Za-z0-9_\-.]{8,}")
+_MAX_MESSAGE = 500
+
+
+class _Fault(msgspec.Struct):
+    message: str | None = None
+    code: str | int | None = None
+    type: str | None = None
+
+
+class _FaultBody(msgspec.Struct):
+    error: _Fault | str | None = None
+    message: str | None = None
+    detail: str | None = None
+
+
+def from_transport(error: TransportError) -> UpstreamError:
+    """The public error for a call that did not complete."""
+    if isinstance(error, (FirstByteTimeout, IdleTimeout)):
+        public = UpstreamError("upstream_timeout", f"{_sentence(str(error))} Try again.")
+    elif isinstance(error, ConnectFailed):
+        public = UpstreamError("upstream_error", f"{_sentence(str(error))} Try again.", retry_after_s=2)
+    else:
+        public = UpstreamError("upstream_closed", f"{_sentence(str(error))} Try again.")
+    public.__cause__ = error
+    return public
+
+
+def from_status(status: int, headers: dict[str, str], body: bytes) -> UpstreamError:
+    """The public error for an upstream's answer that is not a success."""
+    fault = read_fault(body)
+    said = f": {mask(fault.message)}" if fault.message else f" (status {status})."
+    if fault.code == "context_length_exceeded":
+        return UpstreamError(
+            "context_length_exceeded", mask(fault.message or "The prompt is too long."), param="messages"
+        )
+    if status == 429:
+        wait = headers.get("retry-after", "")
+        return UpstreamError(
+            "upstream_rate_limited",
+            f"The upstream's rate limit is reached{said}",
+            retry_after_s=int(wait) if wait.isdigit() else 1,
+        )
+    if status in (400, 409, 413, 415, 422):
+        return UpstreamError("upstream_refused", f"The upstream refused the request{said}")
+    if status in (401, 403):
+        return UpstreamError("upstream_error", "The upstream refused the operator's credential for this model.")
+    if status in (408, 504):
+        return UpstreamError("upstream_timeout", f"The upstream timed out{said}")
+    return UpstreamError("upstream_error", f"The upstream failed{said}")
+
+
+def read_fault(body: bytes) -> _Fault:
+    """The message and code of an upstream's error body; empty when it is not JSON of a known shape."""
+    try:
+        parsed = msgspec.json.decode(body, type=_FaultBody)
+    except (ValueError, RecursionError):
+        return _Fault()
+    if isinstance(parsed.error, str):
+        return _Fault(message=parsed.error)
+    return parsed.error or _Fault(message=parsed.message or parsed.detail)
+
+
+def mask(message: str) -> str:
+    """A message with whatever looks like a secret replaced, cut to 500 characters."""
+    return _SECRET.sub("[masked]", message[:_MAX_MESSAGE])
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,1 @@
+"""The OpenAI chat dialect: passed through, decoded only as far as the meter needs."""

@@ -1,0 +1,217 @@
+"""The hot path's upstream client: pooled keep-alive connections on httptools, with timeouts and limits.
+
+Why our own: on this path a stock client costs more than the rest of the gateway (bench/clients.py). Everything that
+is not the hot path uses a stock client.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections import deque
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from penstock.providers.connection import (
+    AnswerTooLarge,
+    ConnectFailed,
+    Connection,
+    ConnectionLost,
+    ConnectTimeout,
+    FirstByteTimeout,
+    IdleTimeout,
+    ProtocolViolation,
+    Response,
+    TransportError,
+)
+
+__all__ = [
+    "AnswerTooLarge",
+    "ConnectFailed",
+    "ConnectTimeout",
+    "ConnectionLost",
+    "Endpoint",
+    "FirstByteTimeout",
+    "IdleTimeout",
+    "ProtocolViolation",
+    "Response",
+    "Transport",
+    "TransportError",
+    "TransportLimits",
+]
+
+Headers = tuple[tuple[str, str], ...]
+_SWEEP_S = 0.25
+_IDLE_MARGIN_S = 1.0
+
+
+class TransportLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Timeouts in seconds, sizes in bytes, connections per endpoint."""
+
+    connect_timeout_s: float = 5.0
+    first_byte_timeout_s: float = 300.0
+    idle_timeout_s: float = 120.0
+    max_connections: int = 512
+    max_header_bytes: int = 64 * 1024
+    max_answer_bytes: int = 64 * 1024 * 1024
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where an upstream listens: ``http://host:port/base``, ``https://...`` or ``unix:///path.sock``."""
+
+    base: str
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether ``base`` is a Unix socket."""
+        return self.base.startswith("unix://")
+
+
+class Transport:
+    """A pool of connections to one endpoint. Belongs to one event loop."""
+
+    def __init__(self, endpoint: Endpoint, *, limits: TransportLimits | None = None) -> None:
+        self.endpoint = endpoint
+        self.limits = limits or TransportLimits()
+        url = urlsplit(endpoint.base)
+        if url.scheme not in ("http", "https", "unix") or not (url.hostname or url.path):
+            raise ValueError(f"base_url must be http://, https:// or unix://, got {endpoint.base!r}")
+        self._tls: ssl.SSLContext | None = ssl.create_default_context() if url.scheme == "https" else None
+        self._host = url.hostname or "localhost"
+        self._port = url.port or (443 if self._tls else 80)
+        self._path = "" if endpoint.is_unix else url.path.rstrip("/")
+        self._authority = "localhost" if endpoint.is_unix else url.netloc.rpartition("@")[2]
+        self._socket_path = url.path if endpoint.is_unix else None
+        self._heads: dict[tuple[str, Headers], bytes] = {}
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._pending = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def post(self, path: str, headers: Headers, body: bytes) -> Response:
+        """Send one POST and wait for the head of the answer. Raises TransportError.
+
+        A pooled connection that the peer closed before a byte of the answer came back is retried once on a new one,
+        as every HTTP client does: the peer had closed it while idle.
+        """
+        head = self._head(path, headers) + b"content-length: %d\r\n\r\n" % len(body)
+        while True:
+            connection = self._take_idle() or await self._connect()
+            connection.deadline = asyncio.get_running_loop().time() + self.limits.first_byte_timeout_s
+            connection.idle_s = self.limits.idle_timeout_s
+            try:
+                return await connection.send(head, body)
+            except ConnectionLost:
+                if connection.used > 1 and not connection.started:
+                    continue
+                raise
+            except BaseException:
+                connection.abort()
+                raise
+
+    async def aclose(self) -> None:
+        """Drop every connection."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in tuple(self._open):
+            connection.abort()
+
+    def _head(self, path: str, headers: Headers) -> bytes:
+        key = (path, tuple(headers))
+        head = self._heads.get(key)
+        if head is None:
+            lines = [f"POST {self._path}{path} HTTP/1.1", f"host: {self._authority}"]
+            lines += [f"{name}: {value}" for name, value in headers]
+            if any("\r" in line or "\n" in line for line in lines):
+                raise ValueError("a header must not contain a line break")
+            head = "\r\n".join([*lines, "accept-encoding: identity", ""]).encode("latin-1")
+            if len(self._heads) > 256:
+                self._heads.clear()
+            self._heads[key] = head
+        return head
+
+    def _take_idle(self) -> Connection | None:
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable and connection.idle_until > now:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self) -> Connection:
+        while len(self._open) + self._pending >= self.limits.max_connections:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._queue.append(turn)
+            try:
+                async with asyncio.timeout(self.limits.connect_timeout_s):
+                    await turn
+            except TimeoutError:
+                raise ConnectTimeout("no connection to the upstream became free in time") from None
+            finally:
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(turn)
+            if (idle := self._take_idle()) is not None:
+                return idle
+        self._pending += 1
+        try:
+            async with asyncio.timeout(self.limits.connect_timeout_s):
+                connection = await self._dial()
+        except TimeoutError:
+            raise ConnectTimeout("the upstream did not accept the connection in time") from None
+        except OSError as error:
+            raise ConnectFailed(f"the upstream does not accept connections ({error.strerror or 'failed'})") from error
+        finally:
+            self._pending -= 1
+        self._open.add(connection)
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+        return connection
+
+    async def _dial(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        limits = (self.limits.max_header_bytes, self.limits.max_answer_bytes)
+
+        def factory() -> Connection:
+            return Connection(self._released, self._forget, limits)
+
+        made: tuple[Any, Connection]
+        if self._socket_path is not None:
+            made = await loop.create_unix_connection(factory, self._socket_path)
+        else:
+            made = await loop.create_connection(factory, self._host, self._port, ssl=self._tls)
+        return made[1]
+
+    def _released(self, connection: Connection) -> None:
+        connection.idle_until = asyncio.get_running_loop().time() + connection.keep_s - _IDLE_MARGIN_S
+        self._idle.append(connection)
+        self._next_in_queue()
+
+    def _forget(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._next_in_queue()
+
+    def _next_in_queue(self) -> None:
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def _sweep(self) -> None:
+        """One timer for all connections: a timer per request costs more than the request's parsing."""
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self._open):
+            if connection.deadline < now:
+                connection.fail(
+                    FirstByteTimeout("the upstream did not begin to answer in time")
+                    if connection.awaiting_head
+                    else IdleTimeout("the upstream stopped in the middle of its answer")
+                )
+            elif connection.response is None and connection.idle_until < now:
+                connection.abort()
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep) if self._open else None

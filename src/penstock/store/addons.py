@@ -1,0 +1,84 @@
+"""Add-ons: provisioned plans, each owned by one app."""
+
+from typing import Any
+
+from sqlalchemy import Row, Select, delete, exc, insert, or_, select
+
+from penstock.domain.platform import AddOn
+from penstock.store.database import Database
+from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.schema import addons, apps, attachments
+
+
+class AddOnStore:
+    """Add-ons by id or by their globally unique name."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def find(self, ref: str) -> AddOn | None:
+        """The add-on of that id or name, or None."""
+        with self._db.read() as connection:
+            row = connection.execute(_rows().where(or_(addons.c.id == ref, addons.c.name == ref))).one_or_none()
+        return None if row is None else _addon(row)
+
+    def get(self, ref: str) -> AddOn:
+        """The add-on of that id or name. Raises NotFoundError."""
+        found = self.find(ref)
+        if found is None:
+            raise NotFoundError("addon")
+        return found
+
+    def list(self, *, app_id: str | None = None, attached_to: str | None = None) -> tuple[AddOn, ...]:
+        """Add-ons by name: all, those that an app owns, or those attached to an app."""
+        query = _rows().order_by(addons.c.name)
+        if app_id is not None:
+            query = query.where(addons.c.app_id == app_id)
+        if attached_to is not None:
+            attached = select(attachments.c.addon_id).where(attachments.c.app_id == attached_to)
+            query = query.where(addons.c.id.in_(attached))
+        with self._db.read() as connection:
+            return tuple(_addon(row) for row in connection.execute(query))
+
+    def add(self, addon: AddOn) -> None:
+        """Raises NameTakenError."""
+        with self._db.write() as connection:
+            try:
+                connection.execute(
+                    insert(addons).values(
+                        id=addon.id,
+                        name=addon.name,
+                        app_id=addon.app_id,
+                        plan=addon.plan,
+                        state=addon.state,
+                        config=addon.config,
+                        created_at=addon.created_at,
+                        updated_at=addon.updated_at,
+                    )
+                )
+            except exc.IntegrityError as error:
+                raise NameTakenError("addon", addon.name) from error
+
+    def remove(self, addon_id: str) -> None:
+        """Removes the add-on itself; its attachments must be gone already. Raises NotFoundError."""
+        with self._db.write() as connection:
+            if connection.execute(delete(addons).where(addons.c.id == addon_id)).rowcount == 0:
+                raise NotFoundError("addon")
+
+
+def _rows() -> Select[Any]:
+    return select(addons, apps.c.name.label("app_name")).join(apps, apps.c.id == addons.c.app_id)
+
+
+def _addon(row: Row[Any]) -> AddOn:
+    return AddOn(
+        id=row.id,
+        name=row.name,
+        app_id=row.app_id,
+        app_name=row.app_name,
+        plan=row.plan,
+        state=row.state,
+        config=row.config,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,87 @@
+"""Apps."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, exc, insert, or_, select, update
+
+from penstock.domain.platform import App
+from penstock.store.database import Database
+from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.schema import apps
+
+
+class AppStore:
+    """Apps by id or name."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def find(self, ref: str) -> App | None:
+        """The app of that id or name, or None."""
+        with self._db.read() as connection:
+            row = connection.execute(select(apps).where(or_(apps.c.id == ref, apps.c.name == ref))).one_or_none()
+        return None if row is None else _app(row)
+
+    def get(self, ref: str) -> App:
+        """The app of that id or name. Raises NotFoundError."""
+        found = self.find(ref)
+        if found is None:
+            raise NotFoundError("app")
+        return found
+
+    def list(self) -> tuple[App, ...]:
+        """All apps by name."""
+        with self._db.read() as connection:
+            return tuple(_app(row) for row in connection.execute(select(apps).order_by(apps.c.name)))
+
+    def add(self, app: App) -> None:
+        """Raises NameTakenError."""
+        with self._db.write() as connection:
+            try:
+                connection.execute(
+                    insert(apps).values(
+                        id=app.id,
+                        name=app.name,
+                        owner_email=app.owner_email,
+                        region=app.region,
+                        stack=app.stack,
+                        last_version=0,
+                        created_at=app.created_at,
+                        updated_at=app.updated_at,
+                    )
+                )
+            except exc.IntegrityError as error:
+                raise NameTakenError("app", app.name) from error
+
+    def update(self, app_id: str, *, updated_at: datetime, name: str | None = None) -> None:
+        """Renames, or only notes a change; either way it locks the app's row until the transaction ends, so that
+        changes of one app come one after the other. Raises NotFoundError, NameTakenError."""
+        values: dict[str, Any] = {"updated_at": updated_at}
+        if name is not None:
+            values["name"] = name
+        with self._db.write() as connection:
+            try:
+                changed = connection.execute(update(apps).where(apps.c.id == app_id).values(**values))
+            except exc.IntegrityError as error:
+                raise NameTakenError("app", str(name)) from error
+            if changed.rowcount == 0:
+                raise NotFoundError("app")
+
+    def remove(self, app_id: str) -> None:
+        """Removes the app itself; what refers to it must be gone already. Raises NotFoundError."""
+        with self._db.write() as connection:
+            if connection.execute(delete(apps).where(apps.c.id == app_id)).rowcount == 0:
+                raise NotFoundError("app")
+
+
+def _app(row: Row[Any]) -> App:
+    return App(
+        id=row.id,
+        name=row.name,
+        owner_email=row.owner_email,
+        region=row.region,
+        stack=row.stack,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,1 @@
+"""Schema migrations, run by penstock.store.migrate when the database is opened."""

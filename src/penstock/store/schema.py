@@ -1,0 +1,167 @@
+"""The tables, in portable types. The migrations build them; a test keeps both in step."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+
+# Each released schema in order; the last is what this code needs.
+REVISIONS = ("0001",)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime, also on databases that keep no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuses naive datetimes: their zone is a guess."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive datetime")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """UTC is what was bound."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _id() -> Column[str]:
+    return Column("id", String(36), primary_key=True)
+
+
+def _reference(name: str, target: str, *, index: bool = True) -> Column[str]:
+    return Column(name, String(36), ForeignKey(target), nullable=False, index=index)
+
+
+def _at(name: str) -> Column[datetime]:
+    return Column(name, UtcDateTime, nullable=False)
+
+
+apps = Table(
+    "apps",
+    metadata,
+    _id(),
+    Column("name", String(30), nullable=False, unique=True),
+    Column("owner_email", String(320), nullable=False),
+    Column("region", String(64), nullable=False),
+    Column("stack", String(64), nullable=False),
+    Column("last_version", Integer, nullable=False),
+    _at("created_at"),
+    _at("updated_at"),
+)
+
+addons = Table(
+    "addons",
+    metadata,
+    _id(),
+    Column("name", String(256), nullable=False, unique=True),
+    _reference("app_id", "apps.id"),
+    Column("plan", String(256), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("config", JSON, nullable=False),
+    _at("created_at"),
+    _at("updated_at"),
+)
+
+attachments = Table(
+    "attachments",
+    metadata,
+    _id(),
+    Column("name", String(64), nullable=False, index=True),
+    _reference("app_id", "apps.id", index=False),
+    _reference("addon_id", "addons.id"),
+    _at("created_at"),
+    _at("updated_at"),
+    UniqueConstraint("app_id", "name"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(),
+    Column("prefix", String(16), nullable=False),
+    Column("hash", LargeBinary(32), nullable=False, unique=True),
+    Column("sealed", LargeBinary, nullable=False),
+    _reference("attachment_id", "attachments.id"),
+    _at("created_at"),
+)
+
+# One row. Changes up to and including ``pruned_to`` are no longer in key_changes.
+key_revision = Table(
+    "key_revision",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("pruned_to", BigInteger, nullable=False),
+)
+
+key_changes = Table(
+    "key_changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_hash", LargeBinary(32), nullable=False),
+)
+
+config_vars = Table(
+    "config_vars",
+    metadata,
+    Column("app_id", String(36), ForeignKey("apps.id"), primary_key=True),
+    Column("name", String(256), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    _id(),
+    _reference("app_id", "apps.id", index=False),
+    Column("version", Integer, nullable=False),
+    Column("description", String(1024), nullable=False),
+    Column("user_email", String(320), nullable=False),
+    _at("created_at"),
+    UniqueConstraint("app_id", "version"),
+)
+
+operators = Table(
+    "operators",
+    metadata,
+    _id(),
+    Column("email", String(320), nullable=False, unique=True),
+    _at("created_at"),
+)
+
+operator_tokens = Table(
+    "operator_tokens",
+    metadata,
+    _id(),
+    _reference("operator_id", "operators.id"),
+    Column("hash", LargeBinary(32), nullable=False, unique=True),
+    _at("created_at"),
+)

@@ -1,0 +1,242 @@
+"""The control plane's HTTP edge: a table of routes becomes an ASGI application with Heroku's error shape."""
+
+import asyncio
+import base64
+import binascii
+import logging
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+from starlette.routing import Router
+
+from penstock.domain.errors import PenstockError
+from penstock.domain.platform import Operator
+
+logger = logging.getLogger(__name__)
+
+BODY_LIMIT = 1024 * 1024
+BODY_TIMEOUT_S = 30.0
+
+_NO_CREDENTIALS = (
+    "There were no credentials in your `Authorization` header. Try `Authorization: Bearer <operator token>` "
+    'or `Authorization: Basic <base64 of email + ":" + operator token>`.'
+)
+
+
+class ApiError(Exception):
+    """A refusal in Heroku's shape (heroku-wire.md 4.3): ``{"id", "message", "resource"?}`` under an HTTP status."""
+
+    def __init__(
+        self,
+        status: int,
+        id_: str,
+        message: str,
+        *,
+        resource: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.id = id_
+        self.message = message
+        self.resource = resource
+        self.headers = dict(headers or {})
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What an Authorization header carried. ``user`` is None for a bearer token."""
+
+    secret: str
+    user: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Credentials(user={self.user!r})"
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One call as a handler sees it. ``headers`` has lower-case names; ``body`` is the JSON value, None when absent;
+    ``operator`` is None on public routes only."""
+
+    method: str
+    path: str
+    params: dict[str, str]
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: Any
+    operator: Operator | None
+    request_id: str
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a handler returns: status, a JSON value, extra headers."""
+
+    status: int
+    json: Any
+    headers: dict[str, str] = {}
+
+
+Handler = Callable[[Request], Reply]
+Authenticate = Callable[[Credentials], Operator | None]
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A row of the table. A ``public`` route asks for no credentials."""
+
+    method: str
+    path: str
+    handler: Handler
+    public: bool = False
+
+
+def application(routes: Sequence[Route], *, authenticate: Authenticate, body_limit: int = BODY_LIMIT) -> AsgiApp:
+    """The ASGI application of a table of routes. Handlers are synchronous and run in worker threads."""
+    table: dict[str, dict[str, Route]] = {}
+    for route in routes:
+        table.setdefault(route.path, {})[route.method] = route
+    edges = [
+        StarletteRoute(path, _Edge(by_method, authenticate=authenticate, body_limit=body_limit))
+        for path, by_method in table.items()
+    ]
+    return Router(edges, redirect_slashes=False, default=_not_found)
+
+
+def parse_credentials(header: str | None) -> Credentials | None:
+    """The bearer token or Basic password of an Authorization header, or None."""
+    scheme, _, value = (header or "").partition(" ")
+    value = value.strip()
+    if scheme.lower() == "bearer" and value:
+        return Credentials(value)
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, secret = base64.b64decode(value, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return Credentials(secret, user) if colon and secret else None
+
+
+class _Edge:
+    """One path: reads the body, then authenticates and handles in a worker thread, and answers in any case."""
+
+    def __init__(self, by_method: dict[str, Route], *, authenticate: Authenticate, body_limit: int) -> None:
+        self._by_method = by_method
+        self._authenticate = authenticate
+        self._body_limit = body_limit
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        incoming = StarletteRequest(scope, receive)
+        request_id = str(uuid.uuid4())
+        try:
+            reply = await self._answer(incoming, request_id)
+        except ClientDisconnect:
+            return
+        except ApiError as error:
+            reply = _error_reply(error)
+        except PenstockError as error:
+            wait = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+            reply = _error_reply(ApiError(error.status, error.code, error.message, headers=wait))
+        except Exception as error:  # noqa: BLE001 - the border: whatever broke, the client gets an answer without detail
+            _log_failure(error, f"{incoming.method} {scope['route'].path}" if "route" in scope else "", request_id)
+            message = f"Internal server error. Request {request_id}."
+            reply = _error_reply(ApiError(500, "internal_server_error", message))
+        await _response(reply, request_id)(scope, receive, send)
+
+    async def _answer(self, incoming: StarletteRequest, request_id: str) -> Reply:
+        route = self._by_method.get("GET" if incoming.method == "HEAD" else incoming.method)
+        if route is None:
+            raise ApiError(
+                405,
+                "method_not_allowed",
+                f"{incoming.method[:20]} is not supported here.",
+                headers={"Allow": ", ".join(sorted(self._by_method))},
+            )
+        if "\0" in incoming.url.path or "%00" in incoming.scope.get("raw_path", b"").decode("latin-1"):
+            raise _unknown_route()
+        body = await self._read(incoming)
+        return await run_in_threadpool(self._handle, route, incoming, (body, request_id))
+
+    def _handle(self, route: Route, incoming: StarletteRequest, rest: tuple[bytes, str]) -> Reply:
+        body, request_id = rest
+        credentials = parse_credentials(incoming.headers.get("authorization"))
+        operator = None
+        if not route.public:
+            operator = self._authenticate(credentials) if credentials else None
+            if operator is None:
+                message = "Invalid credentials provided." if credentials else _NO_CREDENTIALS
+                raise ApiError(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})
+        return route.handler(
+            Request(
+                method=incoming.method,
+                path=incoming.url.path,
+                params={name: str(value) for name, value in incoming.path_params.items()},
+                query=dict(incoming.query_params),
+                headers=dict(incoming.headers),
+                body=_json(body),
+                operator=operator,
+                request_id=request_id,
+            )
+        )
+
+    async def _read(self, incoming: StarletteRequest) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                async for chunk in incoming.stream():
+                    size += len(chunk)
+                    if size > self._body_limit:
+                        message = f"The request body is larger than {self._body_limit} bytes."
+                        raise ApiError(413, "request_too_large", message, headers={"Connection": "close"})
+                    chunks.append(chunk)
+        except TimeoutError:
+            message = f"The request body did not arrive within {BODY_TIMEOUT_S:.0f} s."
+            raise ApiError(408, "request_timeout", message, headers={"Connection": "close"}) from None
+        return b"".join(chunks)
+
+
+def _json(body: bytes) -> Any:
+    if not body.strip():
+        return None
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        detail = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ApiError(400, "bad_request", f"The request body is not valid JSON: {detail}.") from None
+
+
+def _unknown_route() -> ApiError:
+    return ApiError(404, "not_found", "The requested API endpoint was not found. See docs/platform-api.md.")
+
+
+def _error_reply(error: ApiError) -> Reply:
+    body = {"id": error.id, "message": error.message}
+    if error.resource is not None:
+        body["resource"] = error.resource
+    return Reply(error.status, body, error.headers)
+
+
+def _response(reply: Reply, request_id: str) -> Response:
+    headers = {"Request-Id": request_id, "Cache-Control": "no-store", **reply.headers}
+    return Response(msgspec.json.encode(reply.json), reply.status, headers, media_type="application/json")
+
+
+def _log_failure(error: Exception, where: str, request_id: str) -> None:
+    # A traceback can carry values of the request, so the default level gets the place only.
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
+    logger.error("%s failed: %s at %s (request %s)", where, type(error).__name__, place, request_id)
+    logger.debug("request %s", request_id, exc_info=error)
+
+
+async def _not_found(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await _response(_error_reply(_unknown_route()), str(uuid.uuid4()))(scope, receive, send)

@@ -1,0 +1,44 @@
+"""Fixtures of the whole suite: the real server, and the folders that stand beside the repository."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.needs import require, require_program
+from tests.server import ROOT, Server, running
+
+
+def pytest_configure() -> None:
+    """Keeps a developer's own settings out of the tests."""
+    for name in list(os.environ):
+        if name.startswith(("PENSTOCK_", "HEROKU_")) and name != "PENSTOCK_REQUIRE_ALL":
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the published quick-starts that stands beside a checkout."""
+    folder = ROOT.parent / "shared"
+    require(folder.is_dir(), "../shared (the published quick-starts) is not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def penstock_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One real server for every test that only reads from it or adds apps of its own."""
+    with running(tmp_path_factory.mktemp("penstock") / "home") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The npm packages of the tests, from their lock file; `make test` has them installed already."""
+    require_program("node")
+    npm = require_program("npm")
+    folder = ROOT / "tests" / "sdk" / "node"
+    if not (folder / "node_modules" / "openai").is_dir():
+        subprocess.run([npm, "ci", "--no-fund", "--no-audit"], cwd=folder, check=True, stdin=subprocess.DEVNULL)
+    return folder / "node_modules"

@@ -1,0 +1,126 @@
+"""A control plane on a real listener and a real database file, with a client that is signed in."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from penstock.control.api import build
+from penstock.control.bootstrap import ensure_operator
+from penstock.control.context import ControlContext
+from penstock.domain.catalogue import Catalogue, Model
+from penstock.domain.ids import secret_hash
+from penstock.domain.platform import Principal
+from penstock.store.database import Database
+from penstock.store.stores import Stores
+from penstock.web.api import AsgiApp
+
+EMAIL = "operator@penstock.local"
+GATEWAY = "http://127.0.0.1:8400"
+CATALOGUE = Catalogue(
+    (
+        Model(id="chat-large", owner="someone", aliases=("chat-large-latest",)),
+        Model(id="chat-small", owner="someone", regions=("us",)),
+        Model(id="embed-one", owner="someone", type=("text-to-embedding",)),
+        Model(id="image-one", owner="someone", type=("text-to-image",)),
+        Model(id="rank-one", owner="someone", type=("text-to-ranking",)),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A running control plane. ``http`` sends the operator's token."""
+
+    home: Path
+    url: str
+    token: str
+    stores: Stores
+    http: httpx.Client
+
+    def ok(self, method: str, path: str, **fields: Any) -> Any:
+        """The JSON of a call that must succeed; ``fields`` are the body."""
+        reply = self.http.request(method, path, json=fields or None)
+        assert reply.status_code in (200, 201), reply.text
+        return reply.json()
+
+    def refused(self, method: str, path: str, **fields: Any) -> tuple[int, dict[str, str]]:
+        """Status and body of a call that must not succeed."""
+        reply = self.http.request(method, path, json=fields or None)
+        assert reply.status_code >= 400, reply.text
+        body: dict[str, str] = reply.json()
+        return reply.status_code, body
+
+    def app(self, name: str | None = None) -> str:
+        """A new app; its name."""
+        created = self.ok("POST", "/apps", **({"name": name} if name else {}))
+        return str(created["name"])
+
+    def addon(self, app: str, plan: str = "standard", alias: str | None = None) -> dict[str, Any]:
+        """A new add-on on an app."""
+        attachment = {"attachment": {"name": alias}} if alias else {}
+        found: dict[str, Any] = self.ok(
+            "POST", f"/apps/{app}/addons", plan={"name": f"heroku-inference:{plan}"}, **attachment
+        )
+        return found
+
+    def attach(self, addon: str, app: str, name: str | None = None) -> dict[str, Any]:
+        """One more attachment of an add-on."""
+        fields: dict[str, Any] = {"addon": {"name": addon}, "app": {"name": app}}
+        found: dict[str, Any] = self.ok("POST", "/addon-attachments", **fields, **({"name": name} if name else {}))
+        return found
+
+    def config(self, app: str) -> dict[str, str]:
+        """The config vars of an app."""
+        found: dict[str, str] = self.ok("GET", f"/apps/{app}/config-vars")
+        return found
+
+    def principal(self, key: str) -> Principal | None:
+        """What the data plane makes of a key."""
+        return self.stores.keys.find_principal(secret_hash(key))
+
+
+@contextlib.contextmanager
+def serving(app: AsgiApp) -> Iterator[str]:
+    """Serves an ASGI application on a free loopback port: its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not server.started and time.monotonic() < deadline:
+            time.sleep(0.005)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
+
+
+@contextlib.contextmanager
+def running_plane(home: Path) -> Iterator[Plane]:
+    """The whole control plane over a new database in ``home``."""
+    db = Database.open(home / "penstock.db")
+    token = ensure_operator(db, home, EMAIL)
+    context = ControlContext(gateway_url=f"{GATEWAY}/", catalogue=CATALOGUE, version="0.0.0")
+    try:
+        with (
+            serving(build(db, context)) as url,
+            httpx.Client(
+                base_url=url,
+                headers={"Authorization": f"Bearer {token}", "Accept": "application/vnd.heroku+json; version=3"},
+                timeout=30,
+                trust_env=False,
+            ) as client,
+        ):
+            yield Plane(home, url, token, Stores(db), client)
+    finally:
+        db.close()
