@@ -41,7 +41,7 @@ def build(measured: Measured, plan: Plan, machine: dict[str, Any]) -> dict[str, 
         name: {scenario: _summary(samples) for scenario, samples in by_scenario.items() if samples}
         for name, by_scenario in measured.samples.items()
     }
-    ratios = _ratios(medians, measured.absent)
+    ratios = _ratios(medians)
     every = [one for rows in measured.samples.values() for samples in rows.values() for one in samples]
     quiet = too_loaded(float(machine["load_average_1m"]), [s["foreign"] for s in every], [s["steal"] for s in every])
     return {
@@ -51,6 +51,7 @@ def build(measured: Measured, plan: Plan, machine: dict[str, Any]) -> dict[str, 
         "absent": measured.absent,
         "medians": medians,
         "ratios": ratios,
+        "null_because": {name: _reason(name, measured.absent) for name, value in ratios.items() if value is None},
         "too_loaded": quiet,
         "verdict": None if quiet else _verdict(ratios),
     }
@@ -67,15 +68,15 @@ def _summary(samples: list[Measurement]) -> dict[str, dict[str, float]]:
     return summary
 
 
-def _ratios(medians: dict[str, Any], absent: dict[str, str]) -> dict[str, Any]:
-    ratios: dict[str, Any] = {}
+def _ratios(medians: dict[str, Any]) -> dict[str, float | None]:
+    ratios: dict[str, float | None] = {}
     for scenario in SCENARIOS:
         unit = _UNITS["stream" if scenario.streamed else "plain"]
         label = f"stream_chunks_c{scenario.connections}" if scenario.streamed else scenario.name
         ours = _median(medians, GATEWAY, scenario.name, unit)
         for peer in PEERS:
             theirs = _median(medians, peer, scenario.name, unit)
-            ratios[f"{label}_vs_{peer}"] = _value(ours and theirs and ours / theirs, (GATEWAY, peer), absent)
+            ratios[f"{label}_vs_{peer}"] = None if ours is None or not theirs else round(ours / theirs, 4)
     for name in (GATEWAY, *PEERS):
         prefix = "" if name == GATEWAY else f"{name}_"
         for label, scenario_name, key in (
@@ -85,18 +86,17 @@ def _ratios(medians: dict[str, Any], absent: dict[str, str]) -> dict[str, Any]:
         ):
             with_it = _median(medians, name, scenario_name, key)
             direct = _median(medians, "direct", scenario_name, key)
-            added = with_it and direct and (with_it - direct) / 1e3
-            ratios[prefix + label] = _value(added, (name, "direct"), absent)
+            ratios[prefix + label] = None if with_it is None or direct is None else round((with_it - direct) / 1e3, 4)
     ratios["stream_chunks_vs_nginx"] = ratios["stream_chunks_c32_vs_nginx"]
     return ratios
 
 
-def _value(value: float | None, needed: tuple[str, ...], absent: dict[str, str]) -> Any:
-    """The rounded value, or null with its reason."""
-    if value is not None:
-        return round(value, 4)
-    reasons = [f"{name}: {absent[name]}" for name in needed if name in absent]
-    return {"value": None, "reason": "; ".join(reasons) or "no valid measurement"}
+def _reason(ratio: str, absent: dict[str, str]) -> str:
+    """Why a ratio is null: the contestant that it needs is absent, or its answers were not valid."""
+    needed = [peer for peer in PEERS if peer in ratio]
+    if not ratio.startswith(PEERS):
+        needed.append(GATEWAY)
+    return "; ".join(f"{name}: {absent[name]}" for name in needed if name in absent) or "no valid measurement"
 
 
 def _median(medians: dict[str, Any], name: str, scenario: str, key: str) -> float | None:
@@ -104,11 +104,11 @@ def _median(medians: dict[str, Any], name: str, scenario: str, key: str) -> floa
     return None if summary is None else float(summary["median"])
 
 
-def _verdict(ratios: dict[str, Any]) -> dict[str, str]:
+def _verdict(ratios: dict[str, float | None]) -> dict[str, str]:
     verdict = {}
     for target in TARGETS:
         value = ratios[target.ratio]
-        told = "not measured" if isinstance(value, dict) else ("met" if target.met(value) else "missed")
+        told = "not measured" if value is None else ("met" if target.met(value) else "missed")
         verdict[target.ratio] = told
     return verdict
 
@@ -130,7 +130,7 @@ def markdown(result: dict[str, Any]) -> str:
         lines += _table(scenario.name, streamed=scenario.streamed, medians=result["medians"])
     lines += ["| ratio or difference | value |", "|---|--:|"]
     for name, value in result["ratios"].items():
-        lines.append(f"| {name} | {'null: ' + value['reason'] if isinstance(value, dict) else f'{value:.3g}'} |")
+        lines.append(f"| {name} | {'null' if value is None else f'{value:.3g}'} |")
     lines += ["", *_absent_lines(result), *_verdict_lines(result)]
     return "\n".join(lines) + "\n"
 

@@ -68,6 +68,7 @@ class ScriptedUpstream:
         self.script = script
         self.requests = 0
         self.connections = 0
+        self.arrived = threading.Event()
         self.cancelled = threading.Event()
         self.port = 0
         self._loop = asyncio.new_event_loop()
@@ -108,6 +109,7 @@ class ScriptedUpstream:
                 exchange = Exchange(head, b"", writer, reader)
                 exchange.body = await reader.readexactly(int(exchange.header("content-length") or 0))
                 self.requests += 1
+                self.arrived.set()
                 await self.script(exchange)
         except (asyncio.IncompleteReadError, ConnectionError):
             self.cancelled.set()

@@ -11,8 +11,8 @@ BANNED_MODULES = {"utils", "util", "helpers", "helper", "common", "misc", "manag
 VENDORS = ("anthropic", "bedrock", "claude", "cohere", "deepseek", "gemini", "mistral", "ollama", "openai", "vllm")
 # A vendor is named where its dialect is spoken, in catalogue data, and where a value of the configuration names one.
 VENDOR_ROOMS = ("src/penstock/providers/",)
-# The kind of an upstream row, not a vendor: the dialect is called by its inventor's name everywhere.
-VENDOR_LINES = (re.compile(r'kind: Literal\["openai"'),)
+# The kind of an upstream row is called by its dialect's inventor, and the composition root has to name its adapter.
+VENDOR_LINES = (re.compile(r'kind: Literal\["openai"'), re.compile(r"\bOpenAIAdapter\b"))
 REGISTRY_HOSTS = (
     "pypi" + ".org",
     "files.python" + "hosted.org",

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -69,7 +70,8 @@ def test_a_body_without_framing_ends_with_the_connection() -> None:
 
 
 def test_interim_answers_are_skipped() -> None:
-    data = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
+    data = interim + b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
     assert call(raw(data), body_of) == b"ok"
 
 
@@ -135,8 +137,7 @@ def test_a_pool_that_is_full_refuses_after_the_connect_timeout() -> None:
 
     async def two(transport: Transport) -> None:
         first = asyncio.create_task(transport.post("/x", JSON, b"{}"))
-        while not upstream.requests:
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(upstream.arrived.wait, 10)
         with pytest.raises(ConnectTimeout):
             await transport.post("/x", JSON, b"{}")
         first.cancel()
@@ -218,8 +219,7 @@ def test_cancelling_while_waiting_for_the_head_hangs_up() -> None:
 
     async def cancel(transport: Transport) -> None:
         task = asyncio.create_task(transport.post("/x", JSON, b"{}"))
-        while not upstream.requests:
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(upstream.arrived.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -296,7 +296,8 @@ def test_a_unix_socket_is_an_endpoint(tmp_path: Path) -> None:
     assert asyncio.run(go()) == b"ok"
 
 
-_ANSWER = b"HTTP/1.1 200 OK\r\nx-a: \xc3\xa4\r\ntransfer-encoding: chunked\r\n\r\n4\r\n\xf0\x9f\x98\x80\r\n3\r\nabc\r\n0\r\n\r\n"
+_HEAD = b"HTTP/1.1 200 OK\r\nx-a: \xc3\xa4\r\ntransfer-encoding: chunked\r\n\r\n"
+_ANSWER = _HEAD + b"4\r\n\xf0\x9f\x98\x80\r\n3\r\nabc\r\n0\r\n\r\n"
 
 
 @settings(max_examples=25, deadline=None)
@@ -304,7 +305,7 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nx-a: \xc3\xa4\r\ntransfer-encoding: chunked\r\n\r
 def test_any_cut_of_the_same_bytes_gives_the_same_answer(cuts: list[int]) -> None:
     async def pieces(exchange: Exchange) -> None:
         edges = [0, *sorted(cuts), len(_ANSWER)]
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             await exchange.send(_ANSWER[start:end])
             await asyncio.sleep(0)
 

@@ -37,11 +37,6 @@ class Gateway:
         """POST a JSON object, wait for the whole answer. Raises CliError with the server's message."""
         return self._call("POST", path, body)
 
-    def models(self) -> list[dict[str, Any]]:
-        """GET /available-models: ``model_id``, ``type`` and ``regions`` of each. Raises CliError."""
-        found = self.get("/available-models")
-        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-
     def stream(self, body: dict[str, Any]) -> Generator[str, None, None]:
         """The answer's text as it arrives. Closing the iterator hangs up, which frees the engine's slot.
 

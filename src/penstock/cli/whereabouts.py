@@ -1,4 +1,4 @@
-"""Finds the running server: the control plane's and the gateway's addresses and the token, in the documented order."""
+"""Finds the running server: the control plane's address and the token, in the documented order."""
 
 import ipaddress
 import json
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from penstock.cli.output import CliError
 from penstock.settings.load import load_settings
-from penstock.settings.tree import ControlSettings, GatewaySettings, Settings
+from penstock.settings.tree import ControlSettings, Settings
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - what a listener may be bound to
 
@@ -22,10 +22,9 @@ class Token(NamedTuple):
 
 
 class Whereabouts(NamedTuple):
-    """Where to talk to. ``gateway`` is None for a control plane elsewhere, ``token`` when none is for this address."""
+    """Where the control plane is, and the token for it: None when there is none for this address."""
 
     control: str
-    gateway: str | None
     token: Token | None
     settings: Settings
 
@@ -40,17 +39,14 @@ def find(control_url: str | None = None) -> Whereabouts:
     control = (control_url or settings.control.url or ready.get("control") or _own(settings.control)).rstrip("/")
     if urlsplit(control).scheme not in ("http", "https") or not urlsplit(control).hostname:
         raise CliError(f"The control plane's address {control} is not an http:// or https:// URL.", exit_code=2)
-    gateway = str(ready.get("gateway") or settings.gateway.public_url or _own(settings.gateway)).rstrip("/")
-    if not _is_here(control, ready):
-        return Whereabouts(control, settings.gateway.public_url, _token(settings, control, ready), settings)
-    return Whereabouts(control, gateway, _token(settings, control, ready), settings)
+    return Whereabouts(control, _token(settings, control, ready), settings)
 
 
 def _is_here(control: str, ready: dict[str, Any]) -> bool:
     return is_loopback(control) or control == str(ready.get("control", "")).rstrip("/")
 
 
-def _own(listener: ControlSettings | GatewaySettings) -> str:
+def _own(listener: ControlSettings) -> str:
     return f"http://{_ANY_ADDRESS.get(listener.host, listener.host)}:{listener.port}"
 
 

@@ -51,7 +51,9 @@ def call(platform: Platform, question: Question) -> None:
     if not model:
         raise CliError("You must provide the --model flag on the standard plan; penstock ai:models:list has the names.")
     with Gateway(access.url, access.key) as gateway:
-        kinds: list[str] = next((one.get("type", []) for one in gateway.models() if one.get("model_id") == model), [])
+        kinds: list[str] = next(
+            (one.get("type", []) for one in platform.get_all("/available-models") if one.get("model_id") == model), []
+        )
         kind = kinds[0] if kinds else "text-to-text"
         if kind == "text-to-text":
             _print(question, *_chat(gateway, model, question.prompt, options))

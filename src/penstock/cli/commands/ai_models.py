@@ -7,9 +7,7 @@ import click
 from penstock.cli import output
 from penstock.cli.client import Platform, segment
 from penstock.cli.commands import addons, provisioning, resources
-from penstock.cli.gateway import Gateway
 from penstock.cli.options import app_option, confirm_option, json_option, packed, with_platform
-from penstock.cli.output import CliError
 
 
 @click.command("ai:models:list")
@@ -17,7 +15,7 @@ from penstock.cli.output import CliError
 @with_platform
 def list_models(platform: Platform, json_: bool) -> None:
     """List the models that can be provisioned."""
-    models = sorted(_available(platform), key=lambda one: str(one["model_id"]))
+    models = sorted(platform.get_all("/available-models"), key=lambda one: str(one["model_id"]))
     if json_:
         output.as_json(models)
         return
@@ -60,7 +58,6 @@ def info(platform: Platform, model_resource: str | None, app: str, json_: bool) 
                 "Model Alias": one["model_alias"],
                 "Model Resource ID": one["model_resource_id"],
                 "Ready": one["ready"],
-                "Avg Performance": one.get("avg_performance"),
             }
         )
         output.value()
@@ -78,18 +75,6 @@ def destroy(platform: Platform, model_resource: str, app: str, force: bool, conf
     addons.remove(platform, found.addon, app=app, confirm=confirm, force=force)
 
 
-def _available(platform: Platform) -> list[dict[str, Any]]:
-    if platform.where.gateway is not None:
-        try:
-            with Gateway(platform.where.gateway) as gateway:
-                return gateway.models()
-        except CliError:
-            pass  # The plans name the same models, without their types, and the control plane may well be up.
-    plans = platform.get_all(f"/addon-services/{resources.SERVICE}/plans")
-    names = [str(plan["name"]).partition(":")[2] for plan in plans]
-    return [{"model_id": name, "type": [], "regions": []} for name in names if name != "standard"]
-
-
 def _all_of(platform: Platform, app: str) -> list[resources.Resource]:
     attachments = platform.get_all(f"/apps/{segment(app)}/addon-attachments")
     found = []
@@ -103,11 +88,9 @@ def _all_of(platform: Platform, app: str) -> list[resources.Resource]:
 
 def _status(platform: Platform, resource: resources.Resource) -> dict[str, Any]:
     access = resources.access(platform, resource)
-    addon = resource.addon
-    state = {"model_id": access.model or "standard", "ready": "Yes" if addon["state"] == "provisioned" else "No"}
-    try:
-        with Gateway(access.url, access.key) as gateway:
-            state |= gateway.get(f"/models/{segment(addon['id'])}")
-    except CliError:
-        pass  # Without the gateway's own word, what the control plane knows still answers the question.
-    return {**state, "model_alias": resource.attachment["name"], "model_resource_id": addon["name"]}
+    return {
+        "model_id": access.model or "standard",
+        "model_alias": resource.attachment["name"],
+        "model_resource_id": resource.addon["name"],
+        "ready": "Yes" if resource.addon["state"] == "provisioned" else "No",
+    }

@@ -8,7 +8,7 @@ from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
 from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
-from penstock.providers.openai.events import WireUsage, relay
+from penstock.providers.openai.events import ABSENT, WireUsage, relay
 from penstock.providers.transport import Headers, Transport
 
 _ERROR_BODY_LIMIT = 64 * 1024
@@ -18,7 +18,7 @@ _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class _Answer(msgspec.Struct):
-    choices: msgspec.Raw | None = None
+    choices: msgspec.Raw = msgspec.Raw()  # an empty Raw is an absent field; Raw cannot be part of a union
     usage: WireUsage | None = None
 
 
@@ -96,7 +96,7 @@ def _whole(body: bytes) -> ChatEvent:
         answer = _answer.decode(body)
     except (ValueError, RecursionError) as error:
         raise UpstreamError("upstream_error", "The upstream's answer is not JSON.") from error
-    if answer.choices is None:
+    if bytes(answer.choices) in ABSENT:
         said = faults.read_fault(body).message
         raise UpstreamError(
             "upstream_error", f"The upstream failed: {faults.mask(said)}" if said else "The upstream sent no answer."

@@ -15,6 +15,9 @@ _MAX_EVENT = 16 * 1024 * 1024
 # A quote inside a JSON string is escaped, so these bytes can only be keys. [DONE] may stand in a text: it is looked at.
 _MARKS = (b'"usage":{', b'"usage": {', b'"error":', b"[DONE]")
 
+# What a Raw field holds when its key is missing or null.
+ABSENT = (b"", b"null")
+
 
 class _Details(msgspec.Struct):
     cached_tokens: int | None = None
@@ -38,7 +41,7 @@ class WireUsage(msgspec.Struct):
 class _Chunk(msgspec.Struct):
     choices: list[msgspec.Raw] | None = None
     usage: WireUsage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()
 
 
 _decoder = msgspec.json.Decoder(_Chunk)
@@ -88,7 +91,7 @@ def _read(payload: bytes, *, keep_usage: bool) -> ChatEvent:
         chunk = _decoder.decode(payload)
     except (ValueError, RecursionError) as error:
         raise UpstreamError("upstream_error", "The upstream sent an event that is not JSON.") from error
-    if chunk.error is not None and bytes(chunk.error) != b"null":
+    if bytes(chunk.error) not in ABSENT:
         said = read_fault(payload).message
         raise UpstreamError("upstream_error", f"The upstream failed: {mask(said)}" if said else "The upstream failed.")
     usage = chunk.usage.normalised() if chunk.usage is not None else None

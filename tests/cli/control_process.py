@@ -1,0 +1,30 @@
+"""A real control plane alone: ``python -m tests.cli.control_process HOME GATEWAY_URL``, its port as the first line."""
+
+import asyncio
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from penstock.control import api, bootstrap
+from penstock.control.context import ControlContext
+from penstock.providers.catalogue import build_catalogue
+from penstock.settings.load import load_settings
+from penstock.store.database import Database
+
+
+def main(home: Path, gateway_url: str) -> None:
+    """Serve over SQLite in ``home`` until killed."""
+    settings = load_settings({"home": str(home)}, {})
+    db = Database.open(home / "penstock.db", home=home)
+    bootstrap.ensure_operator(db, home, settings.control.operator_email)
+    context = ControlContext(gateway_url=gateway_url, catalogue=build_catalogue(settings, ()), version="test")
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(listener.getsockname()[1], flush=True)
+    server = uvicorn.Server(uvicorn.Config(api.build(db, context), log_level="warning", lifespan="off"))
+    asyncio.run(server.serve(sockets=[listener]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

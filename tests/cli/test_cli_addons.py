@@ -1,0 +1,125 @@
+"""Add-ons, attachments and model resources through the console script."""
+
+import pytest
+
+from tests.cli.program import Penstock
+
+
+def variables(penstock: Penstock, app: str) -> set[str]:
+    """The names of an app's config vars."""
+    return set(penstock.json("config", "-a", app, "--json"))
+
+
+def test_addons_create_says_what_the_heroku_cli_says(penstock: Penstock, app: str) -> None:
+    done = penstock("addons:create", "heroku-inference:standard", "-a", app, "--as", "INFERENCE")
+    assert done.returncode == 0
+    assert done.stderr == f"Creating heroku-inference:standard on ⬢ {app}... metered\n"
+    first = done.stdout.splitlines()[0]
+    assert first.startswith("Created inference-")
+    assert first.endswith(" as INFERENCE_KEY, INFERENCE_URL") or first.endswith(" as INFERENCE_URL, INFERENCE_KEY")
+    assert variables(penstock, app) == {"INFERENCE_URL", "INFERENCE_KEY"}
+
+
+def test_both_spellings_of_a_command_do_the_same(penstock: Penstock, app: str) -> None:
+    penstock.ok("addons", "create", "heroku-inference:standard", "--as", "ONE", "--app", app)
+    penstock.ok("ai", "models", "create", "claude-3-7-sonnet", "-a", app, "--as", "TWO")
+    assert {"ONE_URL", "ONE_KEY", "TWO_URL", "TWO_KEY", "TWO_MODEL_ID"} == variables(penstock, app)
+    assert penstock.ok("config", "get", "TWO_MODEL_ID", "-a", app) == "claude-3-7-sonnet"
+
+
+def test_options_after_a_double_dash_reach_the_service(penstock: Penstock, app: str) -> None:
+    penstock.ok("addons:create", "heroku-inference:standard", "-a", app, "--", "--region=us")
+    penstock.ok("addons:create", "heroku-inference:standard", "-a", app, "--as", "B", "--", "--region", "eu")
+    assert "Unexpected argument" in penstock.refused(
+        "addons:create", "heroku-inference:standard", "-a", app, "stray", code=2
+    )
+
+
+def test_a_bad_plan_and_a_bad_alias_are_refused(penstock: Penstock, app: str) -> None:
+    assert "add-on plan" in penstock.refused("ai:models:create", "no-such-model", "-a", app)
+    told = penstock.refused("ai:models:create", "claude-3-7-sonnet", "-a", app, "--as", "1BAD")
+    assert "start with a letter" in told
+
+
+def test_a_second_default_attachment_gets_a_colour(penstock: Penstock, app: str) -> None:
+    penstock.ok("addons:create", "heroku-inference:standard", "-a", app)
+    penstock.ok("addons:create", "heroku-inference:standard", "-a", app)
+    assert len([name for name in variables(penstock, app) if name.endswith("_KEY")]) == 2
+
+
+def test_addons_shows_add_ons_and_attachments(penstock: Penstock, app: str) -> None:
+    assert penstock.ok("addons", "-a", app) == f"No add-ons for app {app}."
+    penstock.ok("addons:create", "heroku-inference:standard", "-a", app, "--name", f"named-{app}")
+    shown = penstock.ok("addons", "-a", app)
+    assert f"heroku-inference (named-{app})" in shown
+    assert "└─ as INFERENCE" in shown
+    assert [one["name"] for one in penstock.json("addons", "-a", app, "--json")] == [f"named-{app}"]
+    assert f"named-{app}" in penstock.ok("addons")
+    info = penstock.ok("addons:info", f"named-{app}")
+    assert info.startswith(f"=== named-{app}\n")
+    assert f"{app}::INFERENCE" in info
+    assert (
+        penstock.json("addons", "info", f"named-{app}", "-a", app, "-j")["plan"]["name"] == "heroku-inference:standard"
+    )
+
+
+def test_an_attachment_on_another_app_comes_and_goes(penstock: Penstock, app: str) -> None:
+    other = f"{app}-b"
+    penstock.ok("create", other)
+    penstock.ok("addons:create", "heroku-inference:standard", "-a", app, "--name", f"shared-{app}")
+    done = penstock("addons:attach", f"shared-{app}", "-a", other, "--as", "BORROWED")
+    assert f"Attaching shared-{app} as BORROWED to ⬢ {other}... done" in done.stderr
+    assert "Setting BORROWED config vars and restarting" in done.stderr
+    assert variables(penstock, other) == {"BORROWED_URL", "BORROWED_KEY"}
+    assert f"as BORROWED on ⬢ {other} app" in penstock.ok("addons", "-a", app)
+    assert "as BORROWED" in penstock.ok("addons", "-a", other)
+    assert "Unsetting BORROWED" in penstock("addons:detach", "BORROWED", "-a", other).stderr
+    assert variables(penstock, other) == set()
+    penstock.ok("ai:models:attach", "INFERENCE", "--source-app", app, "--target-app", other, "--as", "AGAIN")
+    assert variables(penstock, other) == {"AGAIN_URL", "AGAIN_KEY"}
+    penstock.ok("ai:models:detach", "AGAIN", "-a", other)
+    assert variables(penstock, other) == set()
+    penstock.ok("apps:destroy", other, "--confirm", other)
+
+
+def test_destroying_takes_the_config_vars_away(penstock: Penstock, app: str) -> None:
+    penstock.ok("addons:create", "heroku-inference:standard", "-a", app, "--name", f"gone-{app}")
+    assert f"--confirm {app}" in penstock.refused("addons:destroy", f"gone-{app}", "-a", app)
+    done = penstock("addons:destroy", f"gone-{app}", "-a", app, "--confirm", app)
+    assert f"Destroying gone-{app} on ⬢ {app}... done" in done.stderr
+    assert variables(penstock, app) == set()
+    penstock.ok("ai:models:create", "claude-3-7-sonnet", "-a", app)
+    penstock.ok("ai:models:destroy", "INFERENCE", "-a", app, "-c", app)
+    assert variables(penstock, app) == set()
+
+
+@pytest.mark.parametrize("command", [["addons:destroy", "-c", "x"], ["addons:info"], ["ai:models:detach"]])
+def test_an_unknown_add_on_is_refused(penstock: Penstock, app: str, command: list[str]) -> None:
+    name, *options = command
+    assert "Couldn't find that" in penstock.refused(name, "no-such-thing", "-a", app, *options)
+
+
+def test_plans_and_services_are_listed(penstock: Penstock) -> None:
+    assert "heroku-inference:standard" in penstock.ok("addons:plans", "heroku-inference")
+    assert "heroku-inference:standard" in [
+        one["name"] for one in penstock.json("addons:plans", "heroku-inference", "-j")
+    ]
+    assert "heroku-inference" in penstock.ok("addons:services")
+    assert penstock.json("addons:services", "--json")[0]["name"] == "heroku-inference"
+
+
+def test_the_models_that_can_be_had_are_listed(penstock: Penstock) -> None:
+    assert "claude-4-5-sonnet" in penstock.ok("ai:models:list")
+    assert penstock.ok("ai:models") == penstock.ok("ai", "models", "list")
+    assert "claude-3-7-sonnet" in [one["model_id"] for one in penstock.json("ai:models:list", "--json")]
+
+
+def test_model_resources_are_shown_one_or_all(penstock: Penstock, app: str) -> None:
+    assert "no model resources" in penstock.ok("ai:models:info", "-a", app)
+    penstock.ok("ai:models:create", "claude-3-7-sonnet", "-a", app)
+    penstock.ok("addons:create", "heroku-inference:standard", "-a", app, "--as", "ALL")
+    shown = penstock.ok("ai:models:info", "-a", app)
+    assert "=== claude-3-7-sonnet" in shown
+    assert "=== standard" in shown
+    one = penstock.json("ai:models:info", "INFERENCE", "-a", app, "--json")
+    assert [(found["model_alias"], found["ready"]) for found in one] == [("INFERENCE", "Yes")]

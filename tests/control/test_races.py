@@ -1,0 +1,134 @@
+"""Many clients at once: one winner, clean refusals, no orphan."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TypeVar
+
+from sqlalchemy import func, select
+
+from penstock.store import schema
+from tests.control.plane import Plane
+
+T = TypeVar("T")
+
+
+def together(count: int, act: Callable[[int], T]) -> list[T]:
+    """Runs ``act`` in ``count`` threads that all start at the same moment."""
+    barrier = Barrier(count)
+
+    def run(number: int) -> T:
+        barrier.wait(30)
+        return act(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+def count_orphans(plane: Plane) -> int:
+    """Keys without an attachment and attachments without an add-on or app, read past foreign keys."""
+    pairs = (
+        (schema.api_keys.c.attachment_id, schema.attachments.c.id),
+        (schema.attachments.c.addon_id, schema.addons.c.id),
+        (schema.attachments.c.app_id, schema.apps.c.id),
+        (schema.addons.c.app_id, schema.apps.c.id),
+        (schema.releases.c.app_id, schema.apps.c.id),
+    )
+    with plane.stores.db.read() as connection:
+        return sum(
+            connection.execute(select(func.count()).where(child.not_in(select(parent)))).scalar_one()
+            for child, parent in pairs
+        )
+
+
+def rows(plane: Plane, table: str) -> int:
+    """How many rows a table has."""
+    with plane.stores.db.read() as connection:
+        return int(connection.execute(select(func.count()).select_from(schema.metadata.tables[table])).scalar_one())
+
+
+def test_fifty_creates_of_one_name_give_one_201_and_49_clean_422(plane: Plane) -> None:
+    replies = together(50, lambda _: plane.http.post("/apps", json={"name": "contested"}))
+    assert Counter(reply.status_code for reply in replies) == {201: 1, 422: 49}
+    refusals = {reply.text for reply in replies if reply.status_code == 422}
+    assert [json.loads(text)["message"] for text in refusals] == ["Name contested is already taken"]
+
+
+def test_parallel_default_attaches_all_get_names_of_their_own(plane: Plane) -> None:
+    app = plane.app()
+    made = plane.addon(app)
+    names = together(20, lambda _: plane.attach(made["name"], app)["name"])
+    assert len(set(names)) == 20
+    versions = [item["version"] for item in plane.ok("GET", f"/apps/{app}/releases")]
+    assert versions == list(range(1, 23))
+
+
+def test_attaching_while_the_add_on_is_destroyed_leaves_no_orphan(new_plane: Plane) -> None:
+    owner, other = new_plane.app(), new_plane.app()
+    for _ in range(10):
+        made = new_plane.addon(owner)
+        body = {"addon": made["id"], "app": other}
+        destroy = f"/apps/{owner}/addons/{made['id']}"
+
+        def act(number: int, body: dict[str, str] = body, destroy: str = destroy) -> int:
+            if number == 0:
+                return new_plane.http.request("DELETE", destroy, json={"force": True}).status_code
+            return new_plane.http.post("/addon-attachments", json=body).status_code
+
+        results = together(5, act)
+        assert results[0] == 200
+        assert set(results[1:]) <= {201, 404}
+    assert count_orphans(new_plane) == 0
+    assert rows(new_plane, "attachments") == rows(new_plane, "api_keys") == 0
+    assert new_plane.config(other) == {}
+
+
+def test_an_attachment_detached_twice_at_once_is_gone_once(new_plane: Plane) -> None:
+    app = new_plane.app()
+    made = new_plane.addon(app)
+    for _ in range(5):
+        attached = new_plane.attach(made["id"], app)
+        path = f"/addon-attachments/{attached['id']}"
+        results = together(6, lambda _, path=path: new_plane.http.delete(path).status_code)  # type: ignore[misc]
+        assert Counter(results) == {200: 1, 404: 5}
+    assert count_orphans(new_plane) == 0
+    assert rows(new_plane, "api_keys") == 1
+
+
+def test_changing_an_app_while_it_is_destroyed_leaves_nothing(new_plane: Plane) -> None:
+    owner = new_plane.app()
+    made = new_plane.addon(owner)
+    for _ in range(10):
+        app = new_plane.app()
+
+        def act(number: int, app: str = app) -> int:
+            calls: tuple[tuple[str, str, dict[str, object]], ...] = (
+                ("DELETE", f"/apps/{app}", {}),
+                ("POST", f"/apps/{app}/addons", {"plan": "heroku-inference"}),
+                ("POST", "/addon-attachments", {"addon": made["id"], "app": app}),
+                ("PATCH", f"/apps/{app}/config-vars", {"A": "1"}),
+            )
+            method, path, body = calls[number]
+            return new_plane.http.request(method, path, json=body).status_code
+
+        results = together(4, act)
+        assert results[0] == 200
+        assert set(results[1:]) <= {200, 201, 404}
+    assert [app["name"] for app in new_plane.ok("GET", "/apps")] == [owner]
+    assert count_orphans(new_plane) == 0
+    assert (rows(new_plane, "addons"), rows(new_plane, "api_keys"), rows(new_plane, "config_vars")) == (1, 1, 0)
+
+
+def test_setting_a_var_while_an_alias_claims_it_has_one_winner(new_plane: Plane) -> None:
+    for _ in range(10):
+        app = new_plane.app()
+
+        def act(number: int, app: str = app) -> int:
+            if number == 0:
+                return new_plane.http.patch(f"/apps/{app}/config-vars", json={"CHAT_URL": "mine"}).status_code
+            body = {"plan": "heroku-inference", "attachment": {"name": "CHAT"}}
+            return new_plane.http.post(f"/apps/{app}/addons", json=body).status_code
+
+        assert together(2, act) in ([200, 422], [422, 201])

@@ -1,0 +1,155 @@
+"""Opening a database, its transactions, and what happens when it cannot be used."""
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from penstock.domain.errors import PenstockError
+from penstock.store.database import Database
+from penstock.store.errors import StoreError
+from penstock.store.stores import Stores
+from tests.store.nouns import add_app
+
+
+def refusal(path: Path | str) -> str:
+    """The message of a database that cannot be opened: one line that names it."""
+    with pytest.raises(StoreError) as caught:
+        Database.open(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def pragma(db: Database, name: str) -> object:
+    """A setting of a pooled connection."""
+    with db.read() as connection:
+        return connection.execute(text(f"PRAGMA {name}")).scalar_one()
+
+
+def test_a_new_database_is_for_its_owner_only(db: Database, tmp_path: Path) -> None:
+    add_app(Stores(db))
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("penstock.db*")} == {0o600}
+
+
+def test_connections_use_wal_foreign_keys_and_full_sync(db: Database) -> None:
+    found = [pragma(db, name) for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")]
+    assert found == ["wal", 1, 2, 5000]
+
+
+def test_a_url_and_a_path_open_the_same_file(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "a%20 b.db"
+    add_app(Stores(Database.open(file)))
+    assert Stores(Database.open(str(file))).apps.find("shop") is not None
+    plain = tmp_path / "plain.db"
+    add_app(Stores(Database.open(f"sqlite:///{plain}")))
+    assert Stores(Database.open(plain)).apps.find("shop") is not None
+
+
+def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "penstock.db"
+    Database.open(path).close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '9999'")
+    message = refusal(path)
+    assert str(path) in message
+    assert "9999" in message
+    assert "newer" in message
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "penstock.db"
+    path.write_bytes(b"something else " * 1000)
+    assert str(path) in refusal(path)
+    assert path.read_bytes() == b"something else " * 1000
+
+
+def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "penstock.db"
+    Database.open(path).close()
+    content = bytearray(path.read_bytes())
+    content[100:4096] = b"\xaa" * 3996
+    path.write_bytes(content)
+    assert str(path) in refusal(path)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    assert "directory" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "://", "nosuch://host/db"])
+def test_a_url_that_cannot_work_is_refused(url: str) -> None:
+    refusal(url)
+
+
+def test_a_refused_url_does_not_show_its_password() -> None:
+    assert "hunter2" not in refusal("nosuch://me:hunter2@host/db")
+
+
+def test_several_processes_can_open_a_new_database_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "penstock.db"
+    code = (
+        "import sys; from penstock.store.database import Database; from penstock.store.keys import KeyStore; "
+        "db = Database.open(sys.argv[1]); db.sealer; print(KeyStore(db).revision())"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(6)
+    ]
+    results = [(*process.communicate(timeout=60), process.returncode) for process in started]
+    assert results == [(b"0\n", b"", 0)] * 6
+
+
+def test_an_exception_rolls_all_of_a_write_back(stores: Stores) -> None:
+    with pytest.raises(KeyError), stores.db.write():
+        add_app(stores)
+        raise KeyError
+    assert stores.apps.list() == ()
+
+
+def test_nested_transactions_are_one(stores: Stores) -> None:
+    with pytest.raises(KeyError), stores.db.write():
+        with stores.db.write():
+            add_app(stores)
+        with stores.db.read():
+            assert stores.apps.find("shop") is not None
+        raise KeyError
+    assert stores.apps.list() == ()
+
+
+def test_a_write_inside_a_read_is_a_mistake_that_shows(stores: Stores) -> None:
+    with pytest.raises(RuntimeError), stores.db.read():
+        add_app(stores)
+
+
+def test_a_read_sees_one_state_while_others_write(stores: Stores) -> None:
+    with ThreadPoolExecutor(1) as other, stores.db.read():
+        assert stores.apps.list() == ()
+        other.submit(add_app, stores).result(30)
+        assert stores.apps.list() == ()
+    assert len(stores.apps.list()) == 1
+
+
+def test_many_threads_write_one_after_the_other(stores: Stores) -> None:
+    app = add_app(stores)
+    with ThreadPoolExecutor(32) as pool:
+        made = list(
+            pool.map(lambda _: stores.releases.add(app.id, description="x", user_email="o@example.com"), range(100))
+        )
+    assert sorted(release.version for release in made) == list(range(1, 101))
+
+
+def test_a_locked_database_is_unavailable_not_stuck(stores: Stores, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "penstock.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(PenstockError) as caught:
+        add_app(stores)
+    other.execute("ROLLBACK")
+    assert (caught.value.code, caught.value.retry_after_s) == ("store_unavailable", 1)
+    assert add_app(stores)
