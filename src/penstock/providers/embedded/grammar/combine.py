@@ -67,9 +67,7 @@ def _joined(key: str, first: Any, second: Any) -> Any:
         if key == "type":
             return _types(first, second)
         if key == "properties":
-            return {
-                name: _both(first, second, name) for name in (*first, *(name for name in second if name not in first))
-            }
+            return {name: _both(first, second, name) for name in {**first, **second}}
         if key in ("items", "additionalProperties"):
             return {"allOf": [first, second]}
         if key == "allOf":

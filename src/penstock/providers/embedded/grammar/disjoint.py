@@ -28,12 +28,9 @@ def _exclusive(first: Any, second: Any) -> bool:
 
 def _told_apart(first: dict[str, Any], second: dict[str, Any], name: str) -> bool:
     ours, theirs = _property(first, name), _property(second, name)
-    return (
-        isinstance(ours, dict)
-        and isinstance(theirs, dict)
-        and "$ref" not in {*ours, *theirs}
-        and _exclusive(ours, theirs)
-    )
+    if not isinstance(ours, dict) or not isinstance(theirs, dict) or "$ref" in {*ours, *theirs}:
+        return False
+    return _exclusive(ours, theirs)
 
 
 def _property(schema: dict[str, Any], name: str) -> Any:

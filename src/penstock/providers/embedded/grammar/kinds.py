@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.providers.embedded.grammar.formats import FORMATS
 from penstock.providers.embedded.grammar.nodes import Array, Never, Node, Number, Text
-from penstock.providers.embedded.grammar.pattern import UnsupportedPattern, lengths, parse
+from penstock.providers.embedded.grammar.pattern import Regex, UnsupportedPattern, lengths, parse
 
 _MAX_LENGTH = 2000
 _MAX_PATTERN = 4000
@@ -38,29 +38,32 @@ def text(schema: dict[str, Any]) -> Node:
         raise NotImplementedError(f"'minLength' above {_MAX_LENGTH} cannot be enforced")
     if longest is not None and shortest > longest:
         return Never()
-    pattern, form = schema.get("pattern"), schema.get("format")
-    if pattern is None and form is None:
+    if "pattern" not in schema and "format" not in schema:
         return Text(shortest, longest)
-    if pattern is not None and form is not None:
+    regex = _regex(schema)
+    least, greatest = lengths(regex, 0)
+    if lengths(regex, _SMALL_CAP)[1] > _MAX_PATTERN:
+        raise NotImplementedError(f"the pattern can match more than {_MAX_PATTERN} characters")
+    if greatest > (longest if longest is not None else _MAX_PATTERN) or least < shortest:
+        raise NotImplementedError("'pattern' or 'format' whose matches break the length bounds cannot be enforced")
+    return Text(shortest, longest, regex)
+
+
+def _regex(schema: dict[str, Any]) -> Regex:
+    if "pattern" in schema and "format" in schema:
         raise NotImplementedError("'pattern' and 'format' together cannot be enforced")
-    if form is not None:
+    pattern = schema.get("pattern")
+    if "format" in schema:
+        form = schema["format"]
         if not isinstance(form, str) or form not in FORMATS:
             raise NotImplementedError(f"the format '{str(form)[:40]}' cannot be enforced (of {', '.join(FORMATS)})")
         pattern = FORMATS[form]
     if not isinstance(pattern, str):
         raise ValueError("has a 'pattern' that is not text")
     try:
-        regex = parse(pattern)
+        return parse(pattern)
     except UnsupportedPattern as error:
         raise NotImplementedError(f"the pattern cannot be enforced: {error}") from None
-    least, greatest = lengths(regex, 0)
-    if lengths(regex, _SMALL_CAP)[1] > _MAX_PATTERN:
-        raise NotImplementedError(f"the pattern can match more than {_MAX_PATTERN} characters")
-    if greatest > (longest if longest is not None else _MAX_PATTERN) or least < shortest:
-        raise NotImplementedError(
-            "'pattern' or 'format' with a length that it does not keep by itself cannot be enforced"
-        )
-    return Text(shortest, longest, regex)
 
 
 def number(schema: dict[str, Any], *, whole: bool) -> Node:

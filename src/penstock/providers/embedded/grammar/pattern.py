@@ -98,7 +98,8 @@ def _most(repeat: Repeat, cap: int) -> int:
 
 def _chars(ranges: Ranges) -> str:
     """A character class; the quote and the backslash are written escaped, so they stand beside the class."""
-    plain, extra = [], []
+    plain: list[tuple[int, int]] = []
+    extra: list[str] = []
     for low, high in ranges:
         for special in (0x22, 0x5C):
             if low <= special <= high:

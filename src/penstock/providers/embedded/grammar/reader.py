@@ -1,4 +1,4 @@
-"""Checks a JSON Schema keyword by keyword and turns it into nodes. What cannot be enforced is refused, never ignored."""
+"""Checks a JSON Schema keyword by keyword and turns it into nodes. What cannot be enforced is refused."""
 
 import json
 from typing import Any
@@ -194,7 +194,7 @@ class _Reader:
         return Literals(tuple(json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in kept))
 
     def _kinds(self, schema: dict[str, Any], path: str) -> list[str]:
-        """The types to write. Without ``type``, the one that the schema's keywords speak of: any other would match too."""
+        """The types to write. Without ``type``, the one that the keywords speak of: any other would match too."""
         if "type" not in schema:
             spoken = [kind for kind, keywords in _BY_TYPE.items() if keywords & set(schema)]
             return spoken[:1] or ["any"]
@@ -209,9 +209,9 @@ class _Reader:
         return value
 
     def _check_keywords(self, schema: dict[str, Any], path: str) -> None:
-        for key in schema:
+        for key, value in schema.items():
             known = key in _ENFORCED or key in ANNOTATIONS or key.startswith("x-")
-            if not known and not (key in _EMPTY and schema[key] == _EMPTY[key]):
+            if not known and not (key in _EMPTY and value == _EMPTY[key]):
                 raise self._unsupported(path, f"the keyword '{key[:60]}' cannot be enforced")
 
     def _unsupported(self, path: str, why: str) -> PenstockError:

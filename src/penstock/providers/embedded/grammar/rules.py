@@ -25,7 +25,7 @@ _CHARACTER = (
     r"[\x20-\x21\x23-\x5B\x5D-\x7E\u00A0-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]"
     r' | "\\" (["\\/bfnrt])'
 )
-_ANY_KEY = '"\\"" character{1,%d} "\\":"' % MAX_KEY
+_ANY_KEY = rf'"\"" character{{1,{MAX_KEY}}} "\":"'
 
 
 class Rule:
@@ -69,6 +69,26 @@ class RuleBook:
 
     def _written(self, node: Node, fuel: int) -> Rule | None:
         match node:
+            case AnyOf():
+                rules = [rule for rule in (self.rule(option, fuel) for option in node.options) if rule is not None]
+                if not rules:
+                    return None
+                return self.define(" | ".join(rule.name for rule in rules), max(rule.cost for rule in rules))
+            case Reference():
+                if not node.recursive:
+                    return self.rule(node.target, fuel)
+                return self.rule(node.target, fuel - 1) if fuel > 0 else None
+            case Array():
+                return self._array(node, fuel)
+            case Map():
+                return self._map(node, fuel)
+            case Object():
+                return self._object(node, fuel)
+            case _:
+                return self._leaf(node)
+
+    def _leaf(self, node: Literals | Text | Number | Anything | Never) -> Rule | None:
+        match node:
             case Never():
                 return None
             case Literals():
@@ -79,23 +99,8 @@ class RuleBook:
             case Number():
                 found = number_rule(node)
                 return None if found is None else self.define(found[0], found[1])
-            case AnyOf():
-                rules = [rule for rule in (self.rule(option, fuel) for option in node.options) if rule is not None]
-                if not rules:
-                    return None
-                return self.define(" | ".join(rule.name for rule in rules), max(rule.cost for rule in rules))
-            case Reference():
-                if not node.recursive:
-                    return self.rule(node.target, fuel)
-                return self.rule(node.target, fuel - 1) if fuel > 0 else None
             case Anything():
                 return self._anything(self.bounds.depth)
-            case Array():
-                return self._array(node, fuel)
-            case Map():
-                return self._map(node, fuel)
-            case Object():
-                return self._object(node, fuel)
 
     def _text(self, node: Text) -> Rule:
         if node.regex is None:
@@ -110,11 +115,11 @@ class RuleBook:
         return self.define(f'"\\"" {written(node.regex, cap)} "\\""', cost)
 
     def _anything(self, depth: int) -> Rule:
-        plain = 'r_text | r_number | "true" | "false" | "null"'
-        if not any(line.startswith("r_text ") for line in self.lines):
+        plain = 'any-text | any-number | "true" | "false" | "null"'
+        if not any(line.startswith("any-text ") for line in self.lines):
             most = max(1, self.bounds.text // 4)
-            self.lines.append(f'r_text ::= "\\"" character{{0,{most}}} "\\""')
-            self.lines.append('r_number ::= "-"? ("0" | [1-9] [0-9]{0,8}) ("." [0-9]{1,4})?')
+            self.lines.append(f'any-text ::= "\\"" character{{0,{most}}} "\\""')
+            self.lines.append('any-number ::= "-"? ("0" | [1-9] [0-9]{0,8}) ("." [0-9]{1,4})?')
         base = max(16.0, self.bounds.text // 4 * FREE_CHARACTER + 2)
         rule = self.define(plain, base)
         for _ in range(depth):
