@@ -43,7 +43,7 @@ class Plan(NamedTuple):
 
 
 FULL = Plan(rounds=5, duration_s=3.0, warmup_s=0.5)
-QUICK = Plan(rounds=3, duration_s=1.0, warmup_s=0.3)
+QUICK = Plan(rounds=3, duration_s=0.8, warmup_s=0.2)
 
 Measurement = dict[str, float]
 

@@ -34,7 +34,7 @@ MEANING = {
     "control.token": "The token that the CLI sends. Default: `HEROKU_API_KEY`, a saved login, the home's operator token.",
     "control.operator_email": "Who the first operator is, as `penstock auth:whoami` shows.",
     "engine.enabled": "Whether the embedded model runs.",
-    "engine.model": "The local model that the engine loads; `penstock models:list` shows those that are there.",
+    "engine.model": "The local model that the engine loads; `penstock models` shows those that are there.",
     "engine.slots": "Answers that the engine works on at once; more requests wait in its queue.",
     "engine.context": "Tokens of context for each slot. Memory grows with slots times context.",
     "engine.batch": "Prompt tokens read in one step; smaller notices a hang-up sooner, larger reads long prompts faster.",

@@ -33,6 +33,9 @@ def gateway_script(handler: BaseHTTPRequestHandler, asked: Asked) -> None:
         send_events(handler, delta("half"), {"error": {"message": "The upstream ended early."}})
     elif asked.body["model"] == "silent-model":
         send_events(handler, delta("half"))
+    elif asked.body["messages"][-1]["content"] == "go on":
+        send_events(handler, delta("on and on"))
+        handler.rfile.read(1)  # Until the client hangs up.
     else:
         words = f"echo: {asked.body['messages'][-1]['content']}".split(" ")
         send_events(handler, *[delta(f"{word} ") for word in words], "[DONE]")

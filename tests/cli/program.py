@@ -33,7 +33,7 @@ class Penstock:
         done = self(*args, stdin=stdin)
         assert done.returncode == code, f"penstock {' '.join(args)}: {done.returncode} {done.stderr}{done.stdout}"
         assert done.stdout == ""
-        assert " ›   Error: " in done.stderr
+        assert "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}   Error: " in done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr
 

@@ -22,7 +22,8 @@ def put(home: str, name: str, text: str) -> None:
 
 def test_a_server_that_is_not_running_is_said_in_one_line(offline: Penstock) -> None:
     told = offline.refused("apps")
-    assert told == " ›   Error: Penstock is not running at http://127.0.0.1:9; start it with: penstock serve\n"
+    assert told.endswith("Error: Penstock is not running at http://127.0.0.1:9; start it with: penstock serve\n")
+    assert told.count("\n") == 1
 
 
 def test_the_flag_wins_over_the_environment_and_that_over_the_ready_file(offline: Penstock) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click import UsageError
 
-from penstock.cli.commands.provisioning import parse_config
 from penstock.cli.commands.serve import parse_pairs
+from penstock.cli.provisioning import parse_config
 from penstock.settings.load import every_setting
 from tests.cli.program import Penstock
 from tests.needs import require_program

@@ -156,6 +156,13 @@ def test_an_add_on_is_shown_by_id_and_name_and_listed(plane: Plane) -> None:
     assert plane.ok("GET", f"/apps/{plane.app()}/addons") == []
 
 
+def test_an_add_on_is_shown_by_app_and_alias(plane: Plane) -> None:
+    app = plane.app()
+    made = plane.addon(app, alias="CHAT")
+    assert plane.ok("GET", f"/addons/{app}::CHAT") == plane.ok("GET", f"/addons/{app}%3A%3Achat") == made
+    assert plane.refused("GET", f"/addons/{app}::NOPE")[0] == 404
+
+
 def test_an_add_on_of_another_app_is_seen_only_where_it_is_attached(plane: Plane) -> None:
     made, other = plane.addon(plane.app()), plane.app()
     status, body = plane.refused("GET", f"/apps/{other}/addons/{made['id']}")

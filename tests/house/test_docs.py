@@ -50,6 +50,17 @@ def test_every_command_is_documented() -> None:
     assert not [name for name in shown if not re.search(rf"(`|penstock ){re.escape(name)}(?![\w:])", page)]
 
 
+def test_every_command_that_a_page_or_a_message_names_exists() -> None:
+    unknown = [
+        f"{path}: {name}"
+        for path in project_files()
+        if path.suffix == ".md" or path.parts[0] == "src"
+        for name in re.findall(r"\bpenstock ([a-z]+(?::[a-z]+)+)", (ROOT / path).read_text(errors="replace"))
+        if name not in COMMANDS
+    ]
+    assert not unknown
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_route_of_the_data_plane_is_documented(route: str) -> None:
     assert f"`{route}`" in (DOCS / "api.md").read_text()

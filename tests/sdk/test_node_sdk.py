@@ -23,7 +23,7 @@ def subject(standard: Inference, node_modules: Path) -> Subject:
         env = os.environ | {"BASE_URL": standard.base_url, "INFERENCE_KEY": standard.key, "MODEL": MODEL}
         command = [require_program("node"), "subjects.mjs", name]
         done = subprocess.run(
-            command, cwd=node_modules.parent, env=env, capture_output=True, text=True, timeout=100, check=False
+            command, cwd=node_modules.parent, env=env, capture_output=True, text=True, timeout=110, check=False
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

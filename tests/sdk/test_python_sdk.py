@@ -51,7 +51,7 @@ PERSON: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def client(standard: Inference) -> OpenAI:
-    return OpenAI(base_url=standard.base_url, api_key=standard.key, max_retries=0, timeout=60)
+    return OpenAI(base_url=standard.base_url, api_key=standard.key, max_retries=0, timeout=100)
 
 
 def parameters(tool: Any) -> dict[str, Any]:

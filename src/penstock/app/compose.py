@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from penstock.app.boot import Boot
+from penstock.app.boot import Boot, EngineAddress
 from penstock.app.home import Home, database_url
 from penstock.domain.catalogue import Catalogue
 from penstock.gateway.dispatch import Adapter
@@ -23,13 +23,12 @@ from penstock.store.database import Database
 from penstock.store.keys import KeyStore
 
 
-def catalogue_of(boot: Boot) -> Catalogue:
-    """The catalogue that this process serves. Raises CatalogueError."""
+def catalogue_of(settings: Settings, engines: Iterable[EngineAddress]) -> Catalogue:
+    """The catalogue that is served. Raises CatalogueError."""
     local = [
-        LocalModel(id=engine.model_id, context_window=engine.context, provider=engine.provider)
-        for engine in boot.engines
+        LocalModel(id=engine.model_id, context_window=engine.context, provider=engine.provider) for engine in engines
     ]
-    return build_catalogue(boot.settings, local)
+    return build_catalogue(settings, local)
 
 
 class GatewayParts:
@@ -41,7 +40,9 @@ class GatewayParts:
         self.keys = KeySnapshot(KeyStore(self.db), poll_s=settings.gateway.snapshot_poll_s)
         self.journal = Journal(Home(settings.home).journal, rotate_bytes=settings.journal.rotate_bytes)
         self.transports: list[Transport] = []
-        line = Line(catalogue_of(boot), self._adapters(boot), self.journal, fingerprint(settings.home))
+        line = Line(
+            catalogue_of(settings, boot.engines), self._adapters(boot), self.journal, fingerprint(settings.home)
+        )
         health = Health(self.keys, {engine.provider: engine.base for engine in boot.engines})
         self.app = Gateway(line, self.keys, health, max_body_bytes=settings.gateway.max_body_bytes)
 

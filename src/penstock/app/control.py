@@ -34,7 +34,9 @@ class ControlParts:
     def __init__(self, boot: Boot) -> None:
         self.db = Database.open(database_url(boot.settings), home=Path(boot.settings.home))
         context = ControlContext(
-            gateway_url=boot.gateway_url, catalogue=catalogue_of(boot), version=penstock.__version__
+            gateway_url=boot.gateway_url,
+            catalogue=catalogue_of(boot.settings, boot.engines),
+            version=penstock.__version__,
         )
         self.app = api.build(self.db, context)
 

@@ -19,15 +19,21 @@ class Engines:
         self._settings = settings
         self._processes: list[EngineProcess] = []
 
-    async def start(self) -> tuple[EngineAddress, ...]:
-        """Start one child per local model, fetching the default one first. Raises WeightsError, EngineFailed."""
+    async def prepare(self) -> tuple[EngineAddress, ...]:
+        """Fetch the default model's weights when missing, and decide where every engine will listen.
+
+        Raises WeightsError.
+        """
         if not self._settings.engine.enabled:
             return ()
         models = await asyncio.to_thread(self._local_models)
         run = Path(self._settings.home) / "run"
         self._processes = [EngineProcess(self._spec(model, run)) for model in models]
-        await asyncio.gather(*(process.start() for process in self._processes))
         return tuple(_address(process.spec) for process in self._processes)
+
+    async def start(self) -> None:
+        """Start every child and wait until all listen. Raises EngineFailed."""
+        await asyncio.gather(*(process.start() for process in self._processes))
 
     async def stop(self) -> None:
         """End every child."""

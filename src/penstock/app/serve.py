@@ -87,18 +87,25 @@ class Supervisor:
         settings = self._settings
         gateway, control = self._bind()
         gateway_url = settings.gateway.public_url or url_of(gateway)
-        # The store is prepared while the engine loads: both take about a second.
+        engines = await self._engines.prepare()
+        # The engine loads while the store is prepared and the wings start: each takes about a second.
         async with _together() as group:
-            loading = group.create_task(self._engines.start())
-            preparing = group.create_task(asyncio.to_thread(prepare_store, settings))
-        engines, hello = loading.result(), preparing.result()
-        boots = [self._boot("gateway", gateway, gateway_url, engines) for _ in range(settings.gateway.workers)]
-        self._children = [ChildProcess(boot, name=f"gateway worker {n}") for n, boot in enumerate(boots, 1)]
-        self._children.append(ChildProcess(self._boot("control", control, gateway_url, engines), name="control plane"))
+            group.create_task(self._engines.start())
+            wings = group.create_task(self._start_wings(gateway, control, gateway_url, engines))
+        self._announce(gateway_url, url_of(control), wings.result(), engines)
+
+    async def _start_wings(
+        self, gateway: socket.socket, control: socket.socket, url: str, engines: tuple[EngineAddress, ...]
+    ) -> Hello | None:
+        hello = await asyncio.to_thread(prepare_store, self._settings)
+        worker = self._boot("gateway", gateway, url, engines)
+        count = self._settings.gateway.workers
+        self._children = [ChildProcess(worker, name=f"gateway worker {number}") for number in range(1, count + 1)]
+        self._children.append(ChildProcess(self._boot("control", control, url, engines), name="control plane"))
         async with _together() as group:
             for child in self._children:
                 group.create_task(child.start())
-        self._announce(gateway_url, url_of(control), hello, boots[0])
+        return hello
 
     def _bind(self) -> tuple[socket.socket, socket.socket]:
         gateway = bind(self._settings.gateway.host, self._settings.gateway.port, what="gateway")
@@ -110,8 +117,10 @@ class Supervisor:
     def _boot(self, role: Any, listener: socket.socket, url: str, engines: tuple[EngineAddress, ...]) -> Boot:
         return Boot(role=role, settings=self._settings, listener=listener.fileno(), gateway_url=url, engines=engines)
 
-    def _announce(self, gateway_url: str, control_url: str, hello: Hello | None, boot: Boot) -> None:
-        catalogue = catalogue_of(boot)
+    def _announce(
+        self, gateway_url: str, control_url: str, hello: Hello | None, engines: tuple[EngineAddress, ...]
+    ) -> None:
+        catalogue = catalogue_of(self._settings, engines)
         self._home.announce(
             {
                 "gateway": gateway_url,

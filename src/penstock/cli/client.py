@@ -131,9 +131,7 @@ def open_http(base: str) -> httpx.Client:
     agent = {"User-Agent": f"penstock-cli/{__version__}"}
     # Without TLS there is no certificate to check, and loading the list of authorities takes a tenth of a second.
     secure = base.startswith("https:")
-    return httpx.Client(
-        base_url=base, headers=agent, timeout=TIMEOUT, trust_env=not is_loopback(base), verify=secure
-    )
+    return httpx.Client(base_url=base, headers=agent, timeout=TIMEOUT, trust_env=not is_loopback(base), verify=secure)
 
 
 def segment(name: str) -> str:

@@ -55,16 +55,23 @@ class AddOnRoutes:
 
     def list_all(self, request: Request) -> Reply:
         """GET /addons."""
-        return Reply(200, self._present(self._stores.addons.list()))
+        with self._stores.db.read():
+            return Reply(200, self._present(self._stores.addons.list(), self._stores.attachments.list()))
 
     def list_of_app(self, request: Request) -> Reply:
         """GET /apps/APP/addons: those that the app owns."""
         app = self._stores.apps.get(request.params["app"])
-        return Reply(200, self._present(self._stores.addons.list(app_id=app.id)))
+        with self._stores.db.read():
+            attachments = self._stores.attachments.list(app_id=app.id)
+            return Reply(200, self._present(self._stores.addons.list(app_id=app.id), attachments))
 
     def show(self, request: Request) -> Reply:
-        """GET /addons/ADDON."""
-        return Reply(200, self._present([self._stores.addons.get(request.params["addon"])])[0])
+        """GET /addons/ADDON, also as ``APP::ALIAS``, which addons:attach takes."""
+        wanted = request.params["addon"]
+        app, _, alias = wanted.partition("::")
+        if alias:
+            wanted = self._stores.attachments.get(alias.upper(), app_id=self._stores.apps.get(app).id).addon_id
+        return Reply(200, self._present([self._stores.addons.get(wanted)])[0])
 
     def show_of_app(self, request: Request) -> Reply:
         """GET /apps/APP/addons/ADDON: owned by the app or attached to it."""
@@ -117,16 +124,14 @@ class AddOnRoutes:
             raise NotFoundError("addon")
         return addon
 
-    def _present(self, addons: Iterable[AddOn]) -> list[present.Json]:
-        wanted = list(addons)
-        if len(wanted) == 1:
-            attachments = self._stores.attachments.list(addon_id=wanted[0].id)
-        else:
-            attachments = self._stores.attachments.list()
+    def _present(self, addons: Iterable[AddOn], attachments: Iterable[Attachment] | None = None) -> list[present.Json]:
         of: dict[str, list[Attachment]] = {}
-        for attachment in attachments:
+        for attachment in attachments or ():
             of.setdefault(attachment.addon_id, []).append(attachment)
-        return [present.addon(addon, of.get(addon.id, ())) for addon in wanted]
+        if attachments is None:
+            addons = list(addons)
+            of = {addon.id: list(self._stores.attachments.list(addon_id=addon.id)) for addon in addons}
+        return [present.addon(addon, of.get(addon.id, ())) for addon in addons]
 
 
 def _of_plan(pool: Iterable[AddOn], wanted: str) -> list[AddOn]:

@@ -34,7 +34,11 @@ def parse(source: str) -> HubFile:
 
 
 def fetch(wanted: HubFile, folder: Path, progress: Progress) -> tuple[Path, str]:
-    """Download into ``folder``, resuming what is there; the file and its SHA-256. Raises PullError."""
+    """Download into ``folder``; the file and its SHA-256. Raises PullError.
+
+    The client resumes after a broken connection, not after its own end (huggingface_hub 2.4: a new temporary name for
+    every process).
+    """
     from huggingface_hub import (  # noqa: PLC0415 - a third of a second to import
         get_hf_file_metadata,
         hf_hub_download,
@@ -55,7 +59,6 @@ def fetch(wanted: HubFile, folder: Path, progress: Progress) -> tuple[Path, str]
     actual = checksum(Path(path), progress)
     # For a large file the hub's ETag is its SHA-256; for others it is a git hash, which says nothing about our bytes.
     if about.etag and _SHA256.fullmatch(about.etag) and about.etag != actual:
-        Path(path).unlink()
         raise PullError(f"{wanted.repo}/{wanted.file}: the SHA-256 differs from the hub's; pull it again")
     return Path(path), actual
 

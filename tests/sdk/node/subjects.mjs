@@ -3,7 +3,7 @@ import OpenAI from "openai";
 
 const model = process.env.MODEL;
 const client = new OpenAI({
-  baseURL: process.env.BASE_URL, apiKey: process.env.INFERENCE_KEY, maxRetries: 0, timeout: 60_000,
+  baseURL: process.env.BASE_URL, apiKey: process.env.INFERENCE_KEY, maxRetries: 0, timeout: 100_000,
 });
 const messages = [{ role: "user", content: "Say hello in one short sentence." }];
 const colour = {

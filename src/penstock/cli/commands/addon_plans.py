@@ -6,8 +6,8 @@ import click
 
 from penstock.cli import output
 from penstock.cli.client import Platform, segment
-from penstock.cli.commands.provisioning import price_text
 from penstock.cli.options import json_option, with_platform
+from penstock.cli.provisioning import price_text
 
 _SDK = {"Accept": "application/vnd.heroku+json; version=3.sdk"}
 

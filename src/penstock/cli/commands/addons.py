@@ -4,9 +4,8 @@ from typing import Any
 
 import click
 
-from penstock.cli import output
+from penstock.cli import output, provisioning, resources
 from penstock.cli.client import Platform, segment
-from penstock.cli.commands import provisioning, resources
 from penstock.cli.options import app_option, confirm_option, confirmed, json_option, packed, with_platform
 from penstock.cli.output import CliError, action, app_label
 

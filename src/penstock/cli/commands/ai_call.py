@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from penstock.cli import output
+from penstock.cli import output, resources
 from penstock.cli.client import Platform
-from penstock.cli.commands import resources
 from penstock.cli.gateway import Gateway
 from penstock.cli.options import app_option, json_option, packed, with_platform
 from penstock.cli.output import CliError
@@ -51,10 +50,7 @@ def call(platform: Platform, question: Question) -> None:
     if not model:
         raise CliError("You must provide the --model flag on the standard plan; penstock ai:models:list has the names.")
     with Gateway(access.url, access.key) as gateway:
-        kinds: list[str] = next(
-            (one.get("type", []) for one in platform.get_all("/available-models") if one.get("model_id") == model), []
-        )
-        kind = kinds[0] if kinds else "text-to-text"
+        kind = _kind(platform, model)
         if kind == "text-to-text":
             _print(question, *_chat(gateway, model, question.prompt, options))
         elif kind == "text-to-embedding":
@@ -63,6 +59,14 @@ def call(platform: Platform, question: Question) -> None:
             _print(question, *_image(gateway, model, question.prompt, options))
         else:
             raise CliError(f"{model} is a {kind} model, which this command cannot call.")
+
+
+def _kind(platform: Platform, model: str) -> str:
+    for one in platform.get_all("/available-models"):
+        if one.get("model_id") == model and one.get("type"):
+            return str(one["type"][0])
+    # Perhaps an alias: the gateway knows, or says that it does not.
+    return "text-to-text"
 
 
 def _options(question: Question) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from penstock.cli import output
+from penstock.cli import output, provisioning, resources
 from penstock.cli.client import Platform, segment
-from penstock.cli.commands import addons, provisioning, resources
+from penstock.cli.commands import addons
 from penstock.cli.options import app_option, confirm_option, json_option, packed, with_platform
 
 

@@ -2,8 +2,8 @@
 
 import click
 
+from penstock.cli import provisioning, resources
 from penstock.cli.client import Platform, segment
-from penstock.cli.commands import provisioning, resources
 from penstock.cli.options import app_option, as_option, confirm_option, with_platform
 from penstock.cli.output import action, app_label
 

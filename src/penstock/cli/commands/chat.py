@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from penstock.cli import output
+from penstock.cli import output, resources
 from penstock.cli.client import Platform, PlatformError, segment
-from penstock.cli.commands import resources
 from penstock.cli.gateway import Gateway
 from penstock.cli.options import app_option, packed, with_platform
 from penstock.cli.output import CliError
