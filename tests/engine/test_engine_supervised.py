@@ -17,7 +17,9 @@ from tests.server import is_alive
 
 def killed(engine: RunningEngine) -> int:
     """Kills the running child and returns its process id."""
-    pid = eventually(lambda: engine.process.ready and engine.process.pid)
+    eventually(lambda: engine.process.ready)
+    pid = engine.process.pid
+    assert pid is not None
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: not engine.process.ready or engine.process.pid not in (None, pid))
     return pid

@@ -29,4 +29,5 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     listener: int
     gateway_url: str
+    control_url: str
     engines: tuple[EngineAddress, ...] = ()

@@ -35,6 +35,7 @@ class ControlParts:
         self.db = Database.open(database_url(boot.settings), home=Path(boot.settings.home))
         context = ControlContext(
             gateway_url=boot.gateway_url,
+            control_url=boot.control_url,
             catalogue=catalogue_of(boot.settings, boot.engines),
             version=penstock.__version__,
         )

@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from penstock.app.banner import Hello, print_banner
-from penstock.app.boot import Boot, EngineAddress
+from penstock.app.boot import Boot
 from penstock.app.compose import catalogue_of
 from penstock.app.control import prepare_store
 from penstock.app.engines import Engines
@@ -85,52 +87,49 @@ class Supervisor:
 
     async def _start(self) -> None:
         settings = self._settings
-        gateway, control = self._bind()
-        gateway_url = settings.gateway.public_url or url_of(gateway)
-        engines = await self._engines.prepare()
+        gateway = self._bind(settings.gateway.host, settings.gateway.port, what="gateway")
+        control = self._bind(settings.control.host, settings.control.port, what="control")
+        boot = Boot(
+            role="gateway",
+            settings=settings,
+            listener=gateway.fileno(),
+            gateway_url=settings.gateway.public_url or url_of(gateway),
+            control_url=url_of(control),
+            engines=await self._engines.prepare(),
+        )
         # The engine loads while the store is prepared and the wings start: each takes about a second.
         async with _together() as group:
             group.create_task(self._engines.start())
-            wings = group.create_task(self._start_wings(gateway, control, gateway_url, engines))
-        self._announce(gateway_url, url_of(control), wings.result(), engines)
+            wings = group.create_task(self._start_wings(boot, control))
+        self._announce(boot, wings.result())
 
-    async def _start_wings(
-        self, gateway: socket.socket, control: socket.socket, url: str, engines: tuple[EngineAddress, ...]
-    ) -> Hello | None:
+    async def _start_wings(self, boot: Boot, control: socket.socket) -> Hello | None:
         hello = await asyncio.to_thread(prepare_store, self._settings)
-        worker = self._boot("gateway", gateway, url, engines)
         count = self._settings.gateway.workers
-        self._children = [ChildProcess(worker, name=f"gateway worker {number}") for number in range(1, count + 1)]
-        self._children.append(ChildProcess(self._boot("control", control, url, engines), name="control plane"))
+        self._children = [ChildProcess(boot, name=f"gateway worker {number}") for number in range(1, count + 1)]
+        control_boot = msgspec.structs.replace(boot, role="control", listener=control.fileno())
+        self._children.append(ChildProcess(control_boot, name="control plane"))
         async with _together() as group:
             for child in self._children:
                 group.create_task(child.start())
         return hello
 
-    def _bind(self) -> tuple[socket.socket, socket.socket]:
-        gateway = bind(self._settings.gateway.host, self._settings.gateway.port, what="gateway")
-        self._listeners.append(gateway)
-        control = bind(self._settings.control.host, self._settings.control.port, what="control")
-        self._listeners.append(control)
-        return gateway, control
+    def _bind(self, host: str, port: int, *, what: str) -> socket.socket:
+        listener = bind(host, port, what=what)
+        self._listeners.append(listener)
+        return listener
 
-    def _boot(self, role: Any, listener: socket.socket, url: str, engines: tuple[EngineAddress, ...]) -> Boot:
-        return Boot(role=role, settings=self._settings, listener=listener.fileno(), gateway_url=url, engines=engines)
-
-    def _announce(
-        self, gateway_url: str, control_url: str, hello: Hello | None, engines: tuple[EngineAddress, ...]
-    ) -> None:
-        catalogue = catalogue_of(self._settings, engines)
-        self._home.announce(
-            {
-                "gateway": gateway_url,
-                "control": control_url,
-                "pid": os.getpid(),
-                "models": [model.id for model in catalogue.models],
-            },
-            self._settings.serve.ready_file,
-        )
-        print_banner(catalogue, gateway_url, control_url, settings=self._settings, hello=hello)
+    def _announce(self, boot: Boot, hello: Hello | None) -> None:
+        catalogue = catalogue_of(boot.settings, boot.engines)
+        gateway_url = url_of(self._listeners[0])
+        ready = {
+            "gateway": gateway_url,
+            "control": boot.control_url,
+            "pid": os.getpid(),
+            "models": [model.id for model in catalogue.models],
+        }
+        self._home.announce(ready, self._settings.serve.ready_file)
+        print_banner(catalogue, boot, gateway_url=gateway_url, hello=hello)
 
     async def _drain(self) -> None:
         bound_s = self._settings.serve.drain_s

@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.domain.errors import PenstockError
 from penstock.gateway.authenticate import authenticate, bearer_key
-from penstock.gateway.pages import Health, available_models, model_list, openai_model
+from penstock.gateway.pages import Health, available_models, model_list, model_entry
 from penstock.gateway.pipeline import DISCONNECTED, Line, run_line
 from penstock.gateway.reply import Reply, Send
 from penstock.gateway.snapshot import KeySnapshot
@@ -117,7 +117,7 @@ class Gateway:
         principal = await authenticate(self._keys, bearer_key(authorization, api_key))
         if path == "/v1/models":
             return 200, model_list(catalogue, principal.model_id)
-        return 200, openai_model(catalogue.get(path.removeprefix("/v1/models/")))
+        return 200, model_entry(catalogue.get(path.removeprefix("/v1/models/")))
 
 
 def _headers(scope: Scope) -> tuple[str | None, str | None, bytes | None]:

@@ -9,8 +9,8 @@ from penstock.gateway.reach import reachable
 from penstock.gateway.snapshot import KeySnapshot
 
 
-def openai_model(model: Model) -> dict[str, Any]:
-    """One entry of GET /v1/models: OpenAI's fields, then what a client needs to choose."""
+def model_entry(model: Model) -> dict[str, Any]:
+    """One entry of GET /v1/models: the dialect's fields, then what a client needs to choose."""
     return {
         "id": model.id,
         "object": "model",
@@ -30,7 +30,7 @@ def model_list(catalogue: Catalogue, only: str | None) -> dict[str, Any]:
     """GET /v1/models; ``only`` limits it to the one model of a key on a model plan."""
     allowed = catalogue.find(only) if only is not None else None
     models = catalogue.models if only is None else (allowed,) if allowed is not None else ()
-    return {"object": "list", "data": [openai_model(model) for model in models]}
+    return {"object": "list", "data": [model_entry(model) for model in models]}
 
 
 def available_models(catalogue: Catalogue) -> list[dict[str, Any]]:
