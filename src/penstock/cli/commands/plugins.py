@@ -18,7 +18,7 @@ def list_plugins() -> None:
 def install(plugins: tuple[str, ...]) -> None:
     """Accept PLUGIN without installing anything: the AI commands are built in."""
     for plugin in plugins:
-        if plugin.partition("@")[0] in ("", "heroku-cli-plugin-ai", "ai") and "ai" in plugin:
+        if plugin == AI_PLUGIN or plugin.startswith(f"{AI_PLUGIN}@"):
             output.note(f"{plugin} is built in: nothing to install.")
         else:
             output.warn(f"{plugin} was not installed: penstock has no plugins. The AI commands are built in.")
