@@ -6,7 +6,6 @@ on the machine barely moves. Both sockets are stubs that answer from memory, so 
 
 import asyncio
 import gc
-import importlib
 import inspect
 import sys
 import tempfile
@@ -39,7 +38,7 @@ from penstock.providers.catalogue import build_catalogue
 from penstock.providers.openai.adapter import OpenAIAdapter
 from penstock.providers.transport import Endpoint, Transport
 from penstock.settings.tree import ModelRow, ProviderRow, Settings, TargetRow
-from penstock.web.protocol import GuardedProtocol
+from penstock.web.http1 import HttpConnection, HttpLimits, Hub
 
 _KEY = "inf-" + "k" * 43
 _BODY = body_text(streamed=False).encode()
@@ -180,20 +179,13 @@ async def _least_us(stage: Callable[[], object]) -> float:
 
 def _served(app: Any) -> Callable[[], Awaitable[None]]:
     """A whole request through the server's protocol to ``app``, from bytes to bytes."""
-    config_module: Any = importlib.import_module("uvicorn.config")
-    state_module: Any = importlib.import_module("uvicorn.server")
-    config = config_module.Config(
-        app, http=GuardedProtocol, interface="asgi3", log_config=None, access_log=False, proxy_headers=False
-    )
-    config.load()
-    config.server_header = False
     done: list[asyncio.Future[None]] = []
 
     def written(data: bytes) -> None:
         if PLAIN_MARK in data:
             done[0].set_result(None)
 
-    protocol = GuardedProtocol(config=config, server_state=state_module.ServerState(), app_state={})
+    protocol = HttpConnection(Hub(app, limits=HttpLimits(), hang_up_reason="gone"))
     protocol.connection_made(_Socket(written))
 
     async def serve() -> None:
@@ -218,7 +210,7 @@ async def _main() -> None:
         await bench.keys.find(secret_hash(_KEY))
         stages = {
             **bench.stages(),
-            "server library, trivial application": _served(_trivial),
+            "server, trivial application": _served(_trivial),
             "whole request": _served(bench.app),
         }
         gc.collect()

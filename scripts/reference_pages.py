@@ -26,6 +26,7 @@ MEANING = {
     "gateway.max_header_bytes": "Largest request head; more is 431 `header_too_large`.",
     "gateway.header_timeout_s": "A request's head must be complete within this.",
     "gateway.body_timeout_s": "A request's body must be complete within this.",
+    "gateway.write_timeout_s": "A client that reads nothing of its answer for this long is cut off.",
     "gateway.keep_alive_s": "An idle client connection is closed after this.",
     "gateway.snapshot_poll_s": "How often a worker looks for changed keys; bounds how long a revoked key still works.",
     "control.host": "Address of the Platform API. Whoever reaches it with the operator token owns every app.",

@@ -65,7 +65,7 @@ def test_a_killed_engine_ends_open_answers_with_a_typed_error_and_comes_back(ser
 
 def test_readiness_says_when_the_engine_is_away(server: Server) -> None:
     os.kill(engine_pid(server), signal.SIGKILL)
-    states = set()
+    states = set[int]()
     deadline = time.monotonic() + 60
     while states != {200, 503} and time.monotonic() < deadline:
         states.add(httpx.get(f"{server.gateway}/readyz").status_code)

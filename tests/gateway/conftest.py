@@ -22,6 +22,7 @@ workers = 2
 max_body_bytes = 1048576
 header_timeout_s = 1.0
 body_timeout_s = 1.5
+write_timeout_s = 1.5
 [upstream]
 first_byte_timeout_s = 2.0
 [[provider]]

@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from tests.gateway.conftest import Gateway
+from tests.gateway.conftest import Gateway, delta
 from tests.upstream import Exchange
 
 BODY = json.dumps({"model": "scripted", "messages": [{"role": "user", "content": "x"}]}).encode()
@@ -172,3 +172,41 @@ def test_no_browser_of_another_origin_is_let_in(gateway: Gateway) -> None:
     headers = {"authorization": f"Bearer {gateway.key}", "origin": "https://evil.example"}
     answer = httpx.get(f"{gateway.server.gateway}/v1/models", headers=headers)
     assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_a_body_behind_an_offered_upgrade_is_read(gateway: Gateway) -> None:
+    """Some HTTP clients offer h2c with every cleartext POST; a parser that stops at the offer loses the body."""
+    offer = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQAAP__")
+    request = head(gateway, *offer, f"content-length: {len(BODY)}") + BODY
+    after = head(gateway, "connection: close", f"content-length: {len(BODY)}") + BODY
+    with connect(gateway) as client:
+        client.sendall(request[:-10])
+        client.sendall(request[-10:] + after)
+        assert read_all(client).count(b"HTTP/1.1 200 ") == 2
+
+
+def test_head_answers_without_a_body(gateway: Gateway) -> None:
+    answer = httpx.head(f"{gateway.server.gateway}/healthz")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert int(answer.headers["content-length"]) > 0
+
+
+def test_a_refusal_of_the_parser_carries_a_request_id_too(gateway: Gateway) -> None:
+    with connect(gateway) as client:
+        client.sendall(b"nonsense\r\n\r\n")
+        assert b"\r\nx-request-id: req_" in read_all(client)
+
+
+def test_a_client_that_does_not_read_is_cut_and_its_upstream_with_it(gateway: Gateway) -> None:
+    async def flood(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        event = delta("x" * 60_000)
+        for _ in range(2_000):
+            await exchange.chunk(event)
+
+    gateway.upstream.script = flood
+    body = BODY[:-1] + b', "stream": true}'
+    with connect(gateway) as client:
+        client.sendall(head(gateway, f"content-length: {len(body)}") + body)
+        assert client.recv(12) == b"HTTP/1.1 200"
+        assert gateway.upstream.cancelled.wait(30)

@@ -20,8 +20,11 @@ def test_no_file_is_longer_than_its_bound() -> None:
     assert not long
 
 
-def test_the_whole_server_stays_under_its_bound() -> None:
-    assert sum(line_count(path) for path in python_files("src")) < 12_000
+def test_the_whole_server_and_its_command_line_stay_under_their_bounds() -> None:
+    client = {path: line_count(path) for path in python_files("src") if path.parts[2] == "cli"}
+    server = {path: line_count(path) for path in python_files("src") if path not in client}
+    assert sum(server.values()) < 12_000  # docs/decisions/0004 says what counts as the server
+    assert sum(client.values()) < 3_000
 
 
 def test_no_function_is_longer_than_50_lines() -> None:

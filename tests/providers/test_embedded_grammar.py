@@ -5,7 +5,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import UnsatisfiedAssumption
 
@@ -14,6 +14,9 @@ from penstock.providers.embedded.grammar.build import object_grammar, schema_gra
 from tests.engine.engines import RunningEngine
 from tests.providers.gbnf import parse, sample
 from tests.providers.schemas import SCHEMAS, check
+
+# Shrinking a failure would ask the engine hundreds of times; the offline test above it shrinks.
+WITH_ENGINE = settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 TREE = {
     "$ref": "#/$defs/node",
@@ -62,33 +65,33 @@ def test_whatever_the_grammar_writes_matches_the_schema(schema: Any, seed: int, 
         check(sample(rules, choose, greedy=greedy), schema)
 
 
-@settings(max_examples=25, deadline=None)
+@WITH_ENGINE
 @given(schema=SCHEMAS, temperature=st.floats(0.8, 1.5), seed=st.integers(0, 2**31))
 @example(schema=TREE, temperature=1.5, seed=7)
 @example(schema=SHAPES, temperature=1.2, seed=7)
 def test_what_the_model_writes_matches_the_schema(
     engine: RunningEngine, schema: Any, temperature: float, seed: int
 ) -> None:
-    grammar_of(schema, 400)
+    grammar_of(schema, 200)
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
-    answer = engine.ask(user="JSON:", response_format=form, temperature=temperature, seed=seed, max_tokens=400)
+    answer = engine.ask(user="JSON:", response_format=form, temperature=temperature, seed=seed, max_tokens=200)
     choice = answer["choices"][0]
     if choice["finish_reason"] == "stop":
         check(choice["message"]["content"], schema)
     else:
-        assert answer["usage"]["completion_tokens"] == 400
+        assert answer["usage"]["completion_tokens"] == 200
 
 
-@settings(max_examples=15, deadline=None)
+@settings(WITH_ENGINE, max_examples=15)
 @given(schema=SCHEMAS, temperature=st.floats(0.8, 1.5), seed=st.integers(0, 2**31))
 def test_the_arguments_of_a_forced_call_match_the_schema(
     engine: RunningEngine, schema: Any, temperature: float, seed: int
 ) -> None:
     parameters = {"type": "object", "properties": {"value": schema}, "required": ["value"]}
-    grammar_of(parameters, 300)
+    grammar_of(parameters, 200)
     tool = {"type": "function", "function": {"name": "save", "parameters": parameters}}
     fields = {"tools": [tool], "tool_choice": "required", "temperature": temperature, "seed": seed}
-    choice = engine.ask(user="Save it.", max_tokens=400, **fields)["choices"][0]
+    choice = engine.ask(user="Save it.", max_tokens=200, **fields)["choices"][0]
     if choice["finish_reason"] == "tool_calls":
         (call,) = choice["message"]["tool_calls"]
         assert call["function"]["name"] == "save"

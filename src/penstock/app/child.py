@@ -17,7 +17,8 @@ import msgspec
 
 from penstock.app.boot import Boot
 from penstock.app.logs import set_up_logging
-from penstock.web.server import Server, ServerOptions
+from penstock.web.http1 import HttpLimits
+from penstock.web.server import DataServer, Server, ServerOptions
 
 _log = logging.getLogger("penstock.app")
 _ORPHAN_DRAIN_S = 2.0
@@ -52,19 +53,19 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
 
 async def _gateway(boot: Boot) -> None:
     from penstock.app.compose import GatewayParts  # noqa: PLC0415 - the control plane does without it
-    from penstock.web.protocol import ProtocolLimits, guarded_protocol  # noqa: PLC0415
+    from penstock.gateway.pipeline import DISCONNECTED  # noqa: PLC0415
 
     parts = GatewayParts(boot)
     gateway = boot.settings.gateway
-    protocol = guarded_protocol(
-        ProtocolLimits(
-            header_timeout_s=gateway.header_timeout_s,
-            body_timeout_s=gateway.body_timeout_s,
-            max_header_bytes=gateway.max_header_bytes,
-        )
+    limits = HttpLimits(
+        header_timeout_s=gateway.header_timeout_s,
+        body_timeout_s=gateway.body_timeout_s,
+        write_timeout_s=gateway.write_timeout_s,
+        keep_alive_s=gateway.keep_alive_s,
+        max_header_bytes=gateway.max_header_bytes,
     )
-    options = ServerOptions(keep_alive_s=gateway.keep_alive_s, drain_s=boot.settings.serve.drain_s)
-    server = Server(parts.app, _listener(boot), options=options, protocol=protocol)
+    drain_s = boot.settings.serve.drain_s
+    server = DataServer(parts.app, _listener(boot), limits=limits, drain_s=drain_s, reason=DISCONNECTED)
     tasks = [
         asyncio.create_task(parts.keys.follow()),
         asyncio.create_task(_sync_journal(parts.journal.sync, boot.settings.journal.fsync_s)),
@@ -91,14 +92,14 @@ async def _control(boot: Boot) -> None:
         parts.close()
 
 
-async def _until_stopped(server: Server) -> None:
+async def _until_stopped(server: Server | DataServer) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.stop)
     loop.add_reader(0, _on_lifeline, loop, server)
     await server.run(lambda: _say({"ready": True}))
 
 
-def _on_lifeline(loop: asyncio.AbstractEventLoop, server: Server) -> None:
+def _on_lifeline(loop: asyncio.AbstractEventLoop, server: Server | DataServer) -> None:
     with contextlib.suppress(BlockingIOError):
         if os.read(0, 1024):
             return

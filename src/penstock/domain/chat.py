@@ -1,6 +1,7 @@
 """The chat request as the data plane accepts it, and the events that an adapter yields for it."""
 
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -163,6 +164,17 @@ class ChatEvent(msgspec.Struct, frozen=True):
     output_tokens: int = 0
     usage: Usage | None = None
     done: bool = False
+
+
+class EventStream(Protocol):
+    """The events of one answer, in order; ``aclose`` gives up the rest and hangs up on the upstream."""
+
+    def __aiter__(self) -> AsyncIterator[ChatEvent]: ...
+
+    def __anext__(self) -> Awaitable[ChatEvent]: ...
+
+    def aclose(self) -> Awaitable[None]:
+        """Safe to call at any time, more than once."""
 
 
 class BoundRequest(msgspec.Struct, frozen=True):

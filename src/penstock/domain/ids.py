@@ -1,7 +1,8 @@
-"""Prefixed identifiers and API keys, all from the operating system's random source."""
+"""Prefixed identifiers and API keys; whatever is secret comes from the operating system's random source."""
 
 import base64
 import hashlib
+import random
 import secrets
 import time
 import uuid
@@ -31,4 +32,5 @@ def secret_hash(secret: str) -> bytes:
 
 def new_completion_id() -> str:
     """Heroku's form (heroku-wire.md 2.1): ``chatcmpl-``, 16 hex digits of Unix nanoseconds, 5 random hex digits."""
-    return f"chatcmpl-{time.time_ns():016x}{secrets.randbits(20):05x}"
+    # Unique, not secret: the operating system's random source would cost a system call per request.
+    return f"chatcmpl-{time.time_ns():016x}{random.getrandbits(20):05x}"

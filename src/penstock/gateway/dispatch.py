@@ -1,11 +1,11 @@
 """The dispatch stage: the first target whose first event arrives wins; a failure before that may try the next."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
 
-from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
+from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
 from penstock.domain.errors import PenstockError
 from penstock.gateway.route import Attempt
 
@@ -18,8 +18,8 @@ _TRY_NEXT = frozenset(
 class Adapter(Protocol):
     """What dispatch needs of a provider."""
 
-    async def open(self, request: BoundRequest) -> AsyncGenerator[ChatEvent, None]:
-        """Wait for the first event; raises PenstockError before it, and the generator raises after it."""
+    async def open(self, request: BoundRequest) -> EventStream:
+        """Wait for the first event; raises PenstockError before it, and the stream raises after it."""
 
     def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
         """Parameters that are set and have no effect on this target."""
@@ -28,7 +28,7 @@ class Adapter(Protocol):
 class Opened(msgspec.Struct, frozen=True):
     """An open event stream, where it comes from, and what it ignores."""
 
-    events: AsyncGenerator[ChatEvent, None]
+    events: EventStream
     attempt: Attempt
     ignored: tuple[str, ...]
 

@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.domain.errors import PenstockError
 from penstock.gateway.authenticate import authenticate, bearer_key
-from penstock.gateway.pages import Health, available_models, model_list, model_entry
+from penstock.gateway.pages import Health, available_models, model_entry, model_list
 from penstock.gateway.pipeline import DISCONNECTED, Line, run_line
 from penstock.gateway.reply import Reply, Send
 from penstock.gateway.snapshot import KeySnapshot
@@ -60,10 +60,6 @@ class Gateway:
     async def _chat(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         if scope["method"] != "POST":
             raise _not_allowed(reply, "POST")
-        task = asyncio.current_task()
-        hooks = scope["extensions"]["penstock.hooks"]
-        if task is not None:
-            hooks.append(lambda: task.cancel(DISCONNECTED))
         authorization, api_key, length = _headers(scope)
         principal = await authenticate(self._keys, bearer_key(authorization, api_key))
         parsed = parse_chat(await self._read(receive, length))

@@ -24,6 +24,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_header_bytes: Positive = 64 * 1024
     header_timeout_s: Seconds = 10.0
     body_timeout_s: Seconds = 30.0
+    write_timeout_s: Seconds = 60.0
     keep_alive_s: Seconds = 75.0
     snapshot_poll_s: Seconds = 0.25
 

@@ -1,5 +1,6 @@
-"""Runs an ASGI application on an already bound socket until told to stop, then drains."""
+"""Runs ASGI applications on already bound sockets until told to stop, then drains: one server for each plane."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
@@ -8,7 +9,8 @@ from typing import Any
 import msgspec
 import uvicorn
 
-from penstock.web.protocol import GuardedProtocol
+from penstock.web.exchange import App
+from penstock.web.http1 import HttpConnection, HttpLimits, Hub, close_all
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +18,37 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     keep_alive_s: float = 75.0
     drain_s: float = 30.0
+
+
+class DataServer:
+    """The data plane's listener, on our own connections."""
+
+    def __init__(self, app: App, listener: socket.socket, *, limits: HttpLimits, drain_s: float, reason: str) -> None:
+        self._app = app
+        self._listener = listener
+        self._limits = limits
+        self._drain_s = drain_s
+        self._reason = reason
+        self._stop = asyncio.Event()
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Serve until ``stop``; calls ``started`` once connections are accepted.
+
+        ``reason`` is the message of the cancellation that an application gets when its client hangs up.
+        """
+        hub = Hub(self._app, limits=self._limits, hang_up_reason=self._reason)
+        server = await hub.loop.create_server(lambda: HttpConnection(hub), sock=self._listener, backlog=2048)
+        started()
+        await self._stop.wait()
+        server.close()
+        await close_all(hub, self._drain_s)
+        for connection in tuple(hub.connections):
+            connection.close()
+        await asyncio.sleep(0)  # what was written last leaves before the process does
+
+    def stop(self) -> None:
+        """Stop accepting, let open answers finish within the bound, cut the rest."""
+        self._stop.set()
 
 
 class _QuietServer(uvicorn.Server):
@@ -36,7 +69,7 @@ class _QuietServer(uvicorn.Server):
 
 
 class Server:
-    """One listener."""
+    """The control plane's listener, on the server library."""
 
     def __init__(
         self,
@@ -44,14 +77,13 @@ class Server:
         listener: socket.socket,
         *,
         options: ServerOptions,
-        protocol: type[GuardedProtocol] | None = None,
     ) -> None:
         self._listener = listener
         self._server = _QuietServer(
             uvicorn.Config(
                 app,
                 loop="none",
-                http=protocol or "httptools",
+                http="httptools",
                 ws="none",
                 lifespan="off",
                 interface="asgi3",

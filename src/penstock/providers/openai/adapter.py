@@ -1,14 +1,14 @@
 """Calls an upstream that speaks our own dialect and hands its bytes through."""
 
-from collections.abc import AsyncGenerator
+from typing import Self
 
 import msgspec
 
-from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
+from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest, EventStream
 from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
-from penstock.providers.openai.events import ABSENT, WireUsage, relay
+from penstock.providers.openai.events import ABSENT, Relay, WireUsage
 from penstock.providers.transport import Headers, Transport
 
 _ERROR_BODY_LIMIT = 64 * 1024
@@ -39,54 +39,68 @@ class OpenAIAdapter:
         """Parameters that are set and have no effect here."""
         return ("extended_thinking",) if chat.extended_thinking is not None else ()
 
-    async def open(self, request: BoundRequest) -> AsyncGenerator[ChatEvent, None]:
+    async def open(self, request: BoundRequest) -> EventStream:
         """Wait for the first event. Raises UpstreamError."""
+        response: Response | None = None
         try:
             response = await self._transport.post("/chat/completions", self._headers, _body(request))
-        except TransportError as error:
-            raise faults.from_transport(error) from error
-        events = self._events(response, request.chat)
-        try:
-            first = await anext(events)
-        except StopAsyncIteration:
-            raise UpstreamError("upstream_closed", "The upstream ended without an answer. Try again.") from None
-        return _from_first(first, events)
-
-    async def _events(self, response: Response, chat: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-        try:
             if response.status != 200:
                 raise await _refusal(response)
-            if not chat.stream:
-                yield _whole(await response.read())
-                return
+            if not request.chat.stream:
+                return Whole(_whole(await response.read()))
             if "text/event-stream" not in response.headers.get("content-type", ""):
                 raise UpstreamError("upstream_error", "The upstream answered a streamed request without a stream.")
-            async for event in relay(response, keep_usage=chat.wants_usage_chunk):
-                yield event
+            stream = Relay(response, keep_usage=request.chat.wants_usage_chunk)
+            await stream.prime()
+            return stream
         except TransportError as error:
             raise faults.from_transport(error) from error
-        finally:
-            response.close()
+        except BaseException:
+            if response is not None:
+                response.close()
+            raise
 
 
-async def _from_first(first: ChatEvent, rest: AsyncGenerator[ChatEvent, None]) -> AsyncGenerator[ChatEvent, None]:
-    try:
-        yield first
-        async for event in rest:
-            yield event
-    finally:
-        await rest.aclose()
+class Whole:
+    """The event stream of a plain answer: one event. A class, because a generator costs the hot path more."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self, event: ChatEvent) -> None:
+        self._event: ChatEvent | None = event
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ChatEvent:
+        event, self._event = self._event, None
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def aclose(self) -> None:
+        """Nothing is held: the answer has been read whole."""
 
 
 def _body(request: BoundRequest) -> bytes:
-    # Rebuilt from its top-level fields even when nothing changes: a body with two "model" keys must not reach an
-    # upstream that reads the other one. The values stay the client's bytes.
-    fields = _raw_object.decode(request.raw)
+    """The client's bytes where nothing has to change, else its top-level fields with their values untouched.
+
+    A body that names the model twice is always rebuilt: it must not reach an upstream that reads the other one.
+    """
+    chat, raw = request.chat, request.raw
+    ask_usage = chat.stream and not chat.wants_usage_chunk
+    if (
+        request.target_model == chat.model
+        and not ask_usage
+        and raw.count(b"model") == 1
+        and not any(getattr(chat, name) is not None for name in _OURS)
+    ):
+        return raw
+    fields = _raw_object.decode(raw)
     for name in _OURS:
         fields.pop(name, None)
-    if request.target_model != request.chat.model:
-        fields["model"] = msgspec.Raw(msgspec.json.encode(request.target_model))
-    if request.chat.stream and not request.chat.wants_usage_chunk:
+    fields["model"] = msgspec.Raw(msgspec.json.encode(request.target_model))
+    if ask_usage:
         fields["stream_options"] = msgspec.Raw(b'{"include_usage":true}')
     return msgspec.json.encode(fields)
 

@@ -1,19 +1,21 @@
 """Relays an OpenAI event stream: whole blocks of events untouched, a closer look only where the meter needs one."""
 
-from collections.abc import AsyncIterator
+import re
+from collections import deque
+from typing import Self
 
 import msgspec
 
 from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
-from penstock.providers.connection import Response
-from penstock.providers.faults import mask, read_fault
+from penstock.providers.connection import Response, TransportError
+from penstock.providers.faults import from_transport, mask, read_fault
 from penstock.providers.sse import SseParser
 
 _MAX_EVENT = 16 * 1024 * 1024
 # A quote inside a JSON string is escaped, so these bytes can only be keys. [DONE] may stand in a text: it is looked at.
-_MARKS = (b'"usage":{', b'"usage": {', b'"error":', b"[DONE]")
+_MARKS = re.compile(rb'"usage": ?\{|"error":|\[DONE\]')
 
 # What a Raw field holds when its key is missing or null.
 ABSENT = (b"", b"null")
@@ -47,34 +49,73 @@ class _Chunk(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Chunk)
 
 
-async def relay(response: Response, *, keep_usage: bool) -> AsyncIterator[ChatEvent]:
-    """Events of a streamed answer. Raises UpstreamError when the stream holds an error or breaks the protocol.
+class Relay:
+    """The events of a streamed answer. Raises UpstreamError when the stream holds an error or breaks the protocol.
 
     ``keep_usage`` is false when the client did not ask for the usage chunk that we asked for on its behalf.
     """
-    parser: SseParser | None = None
-    rest = b""
-    while block := await response.block():
-        if parser is None and (b"\r" in block or len(rest) > _MAX_EVENT):
-            parser = SseParser(_MAX_EVENT)
-            block, rest = rest + block, b""
-        if parser is None:
-            whole, rest = _split(rest, block)
-            if not whole:
-                continue
-            if not any(mark in whole for mark in _MARKS):
-                yield ChatEvent(whole, whole.count(b"\n\n"))
-                continue
+
+    __slots__ = ("_done", "_keep_usage", "_parser", "_ready", "_response", "_rest")
+
+    def __init__(self, response: Response, *, keep_usage: bool) -> None:
+        self._response = response
+        self._keep_usage = keep_usage
+        self._parser: SseParser | None = None
+        self._rest = b""
+        self._ready: deque[ChatEvent] = deque()
+        self._done = False
+
+    async def prime(self) -> None:
+        """Wait for the first event and keep it for the reader."""
+        try:
+            first = await anext(self)
+        except StopAsyncIteration:
+            message = "The upstream ended without an answer. Try again."
+            raise UpstreamError("upstream_closed", message) from None
+        self._ready.appendleft(first)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ChatEvent:
+        try:
+            while not self._ready:
+                if self._done:
+                    raise StopAsyncIteration
+                block = await self._response.block()
+                if not block:
+                    raise StopAsyncIteration
+                self._take(block)
+        except TransportError as error:
+            raise from_transport(error) from error
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """Hang up unless the answer is complete."""
+        self._response.close()
+
+    def _take(self, block: bytes) -> None:
+        """Turn a block into events: whole and untouched where nothing in it concerns the meter."""
+        if self._parser is None and (b"\r" in block or len(self._rest) > _MAX_EVENT):
+            self._parser = SseParser(_MAX_EVENT)
+            block, self._rest = self._rest + block, b""
+        if self._parser is None:
+            whole, self._rest = _split(self._rest, block)
+            if not _MARKS.search(whole):
+                if whole:
+                    self._ready.append(ChatEvent(whole, whole.count(b"\n\n")))
+                return
             payloads = SseParser(_MAX_EVENT).feed(whole)
         else:
             try:
-                payloads = parser.feed(block)
+                payloads = self._parser.feed(block)
             except ValueError as error:
                 raise UpstreamError("upstream_error", f"{error}.") from error
         for payload in payloads:
-            event = _read(payload, keep_usage=keep_usage)
-            yield event
+            event = _read(payload, keep_usage=self._keep_usage)
+            self._ready.append(event)
             if event.done:
+                self._done = True
                 return
 
 

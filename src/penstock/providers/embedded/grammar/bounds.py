@@ -34,7 +34,7 @@ LADDER: tuple[Bounds, ...] = (
 )
 MAX_FUEL = 32
 MAX_KEY = 24
-# Tokens for one character, as the small model's vocabulary spends them at temperature 1.5 (measured 2026-11: 0.25 for
-# text on average; the rest is reserve), and for one character of fixed text.
+# Estimated tokens for one character of free and of fixed text. English takes about a quarter of a token; the rest is
+# reserve for odd text at high temperatures. The true bound, one token for a byte, would leave no room for words.
 FREE_CHARACTER = 0.6
 FIXED_CHARACTER = 0.5

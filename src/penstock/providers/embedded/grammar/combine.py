@@ -33,7 +33,9 @@ def combined(first: Any, second: Any) -> Any:
         if key not in joined or joined[key] == value:
             joined[key] = value
         elif key not in ANNOTATIONS:
-            joined[key] = _joined(key, joined[key], value)
+            joined[key] = _types(joined[key], value) if key == "type" else _joined(key, joined[key], value)
+    if joined.get("type") == []:
+        return False
     if "const" in joined and "enum" in joined:
         joined["enum"] = [value for value in joined["enum"] if same(value, joined["const"])]
         del joined["const"]
@@ -64,8 +66,6 @@ def _joined(key: str, first: Any, second: Any) -> Any:
             return [*first, *(name for name in second if name not in first)]
         if key == "enum":
             return [value for value in first if any(same(value, other) for other in second)]
-        if key == "type":
-            return _types(first, second)
         if key == "properties":
             return {name: _both(first, second, name) for name in {**first, **second}}
         if key in ("items", "additionalProperties"):
@@ -86,5 +86,7 @@ def _both(first: Schema, second: Schema, name: str) -> Any:
 def _types(first: Any, second: Any) -> list[str]:
     ours = [first] if isinstance(first, str) else first
     theirs = [second] if isinstance(second, str) else second
+    if not isinstance(ours, list) or not isinstance(theirs, list):
+        raise CannotCombine("type")
     kept = [kind for kind in ours if kind in theirs or (kind == "integer" and "number" in theirs)]
     return kept + [kind for kind in theirs if kind == "integer" and "number" in ours and kind not in kept]

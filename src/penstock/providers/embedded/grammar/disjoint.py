@@ -4,6 +4,9 @@ from itertools import combinations
 from typing import Any
 
 from penstock.providers.embedded.grammar.combine import same
+from penstock.providers.embedded.grammar.kinds import has_type
+
+_ALL = ("object", "array", "string", "number", "boolean", "null")
 
 
 def disjoint(options: list[Any]) -> bool:
@@ -51,7 +54,10 @@ def _values(schema: dict[str, Any]) -> list[Any] | None:
 
 def _kinds(schema: dict[str, Any]) -> set[str]:
     """Types, with number standing for integer as well; every type when none is named."""
-    kind = schema.get("type", ["object", "array", "string", "number", "boolean", "null"])
+    values = _values(schema)
+    if values is not None:
+        return {kind for kind in _ALL if any(has_type(value, kind) for value in values)}
+    kind = schema.get("type", list(_ALL))
     kinds = [kind] if isinstance(kind, str) else kind
     if not isinstance(kinds, list):
         return set()

@@ -1,0 +1,181 @@
+"""One HTTP request and its answer as the data plane's server sees them: the ASGI ``receive`` and ``send``."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Protocol
+
+_STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_BUFFERED = 256 * 1024
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+Message = dict[str, Any]
+App = Callable[
+    [dict[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
+
+
+class Connection(Protocol):
+    """What an exchange needs of the connection it came on."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+
+    def hold(self, *, reading: bool) -> None:
+        """Stop or go on reading from the socket."""
+
+    async def writable(self) -> None:
+        """Wait until the client has taken what was written."""
+
+    def finished(self, exchange: "Exchange") -> None:
+        """The answer is complete."""
+
+
+class Exchange:
+    """A request whose head has arrived. ``scope`` is ASGI's; the body arrives by ``feed`` and ``end``."""
+
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_connection",
+        "_expects_continue",
+        "_head",
+        "_waiter",
+        "answered",
+        "begun",
+        "ended",
+        "gone",
+        "keep_alive",
+        "scope",
+        "size",
+        "task",
+    )
+
+    def __init__(self, connection: Connection, scope: dict[str, Any], *, keep_alive: bool, expects: bool) -> None:
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.task: asyncio.Task[None] | None = None
+        self.ended = False  # the request's body is whole
+        self.begun = False  # the answer's head has been written
+        self.answered = False  # the answer is whole
+        self.gone = False  # the client has hung up
+        self.size = 0
+        self._connection = connection
+        self._expects_continue = expects
+        self._body: list[bytes] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._head = b""
+        self._chunked = False
+
+    async def run(self, app: App) -> None:
+        """Serve it; an answer that the application did not complete closes the connection."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        finally:
+            if not self.answered:
+                self.keep_alive = False
+                self._connection.finished(self)
+
+    def feed(self, data: bytes) -> None:
+        """Body bytes; they are dropped once the answer is complete."""
+        if self.answered:
+            return
+        self._body.append(data)
+        self.size += len(data)
+        if self.size > _BUFFERED:
+            self._connection.hold(reading=False)
+        self._wake()
+
+    def end(self) -> None:
+        """The body is whole."""
+        self.ended = True
+        self._wake()
+
+    def hang_up(self, reason: str) -> None:
+        """The client is gone: cancel the application, with the reason as the cancellation's message."""
+        self.gone = True
+        self._wake()
+        if self.task is not None and not self.answered:
+            self.task.cancel(reason)
+
+    async def receive(self) -> Message:
+        """ASGI: the body bytes that have arrived, waiting for some; after the body, the disconnect."""
+        while not (self._body or self.ended or self.gone):
+            if self._expects_continue and not self.begun:
+                self._connection.write(_CONTINUE)
+            self._expects_continue = False
+            self._connection.hold(reading=True)
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self.gone:
+            return {"type": "http.disconnect"}
+        data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        self.size = 0
+        return {"type": "http.request", "body": data, "more_body": not self.ended}
+
+    async def send(self, message: Message) -> None:
+        """ASGI: the head waits for the first body message, so that both leave in one write."""
+        if self.gone or self.answered:
+            return
+        if message["type"] == "http.response.start":
+            self._head = self._build_head(message["status"], message["headers"])
+            return
+        more = message.get("more_body", False)
+        data = b"" if self.scope["method"] == "HEAD" else self._framed(message.get("body", b""), more=more)
+        if not self.begun:
+            self.begun = True
+            data = self._head + data
+        if data:
+            self._connection.write(data)
+        if more:
+            await self._connection.writable()
+            return
+        self.answered = True
+        self._connection.finished(self)
+
+    def _framed(self, body: bytes, *, more: bool) -> bytes:
+        if not self._chunked:
+            return body
+        data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+        return data if more else data + b"0\r\n\r\n"
+
+    def _build_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+        parts = [_STATUS[status], _date_line()]
+        framed = False
+        for name, value in headers:
+            framed = framed or name == b"content-length"
+            parts.append(b"%b: %b\r\n" % (name, value))
+        if not framed:
+            if self.scope["http_version"] == "1.1":
+                self._chunked = True
+                parts.append(b"transfer-encoding: chunked\r\n")
+            else:
+                self.keep_alive = False
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class _Clock:
+    second = 0
+    line = b""
+
+
+def _date_line() -> bytes:
+    """The Date header, made once a second."""
+    now = int(time.time())
+    if now != _Clock.second:
+        _Clock.second = now
+        _Clock.line = b"date: %b\r\n" % formatdate(now, usegmt=True).encode()
+    return _Clock.line
