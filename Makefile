@@ -3,7 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 UV = $$(command -v uv || echo $(BIN)/uv)
-INSTALL = $(UV) pip install --quiet --python $(PY)
+# Compiled at install: where Python is told to write no bytecode, every start would compile a hundred modules anew.
+INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(PY)
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header $(LOCK_ARGS)
 NODE_SDK := tests/sdk/node/node_modules/.stamp
@@ -66,6 +67,7 @@ $(VENV)/.runtime: $(VENV)/.uv requirements.lock pyproject.toml
 	@echo "Installing what Penstock needs into $(VENV) ..." >&2
 	@$(INSTALL) --require-hashes -r requirements.lock
 	@$(INSTALL) --no-deps --no-build-isolation --offline -e .
+	@$(PY) -m compileall -q src
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock

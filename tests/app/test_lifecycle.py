@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.gateway.conftest import DONE, Gateway, control, delta
 from tests.server import Server, borrow_weights, descendants, is_alive, running, scratch_env, wait_ready
@@ -191,18 +192,21 @@ def test_an_answer_that_outlasts_the_drain_bound_is_cut_with_a_typed_error(tmp_p
     assert "[DONE]" not in "".join(out)
 
 
-def test_ctrl_c_ends_it_like_sigterm(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    command = [sys.executable, "-m", "penstock", "serve", "--port", "0", *NO_ENGINE]
-    log = tmp_path / "log"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_drains_and_ends_everything(tmp_path: Path, number: signal.Signals) -> None:
+    """A terminal sends ctrl-C, and a service manager SIGTERM, to every process of the group at once."""
+    home, log = tmp_path / "home", tmp_path / "log"
+    borrow_weights(home)
+    command = [sys.executable, "-m", "penstock", "serve", "--port", "0"]
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=scratch_env(home), stdout=out, stderr=out, start_new_session=True)
     wait_ready(process, home, log)
     family = descendants(process.pid)
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    os.killpg(process.pid, number)
     assert process.wait(30) == 0
     assert not [pid for pid in family if is_alive(pid)]
     assert "Traceback" not in log.read_text()
+    assert "ended with status" not in log.read_text()
 
 
 def test_children_end_by_themselves_when_the_supervisor_is_killed(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ _ESCAPE = re.compile(r"\\(?:x([0-9A-F]{2})|u([0-9A-F]{4})|U([0-9A-F]{8})|(.))", 
 def parse(grammar: str) -> dict[str, Any]:
     """The grammar's rules as trees."""
     rules = {}
-    for line in grammar.splitlines():
+    for line in grammar.split("\n"):
         name, _, text = line.partition(" ::= ")
         tokens, at = [], 0
         while text[at:].strip():

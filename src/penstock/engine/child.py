@@ -40,7 +40,9 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def main() -> None:
     """Run the child. Never returns."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Signals sent to the whole group are for the supervisor: open answers drain before it closes our lifeline.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # Native code may print to descriptor 1, which carries our one line: keep a private copy, send the rest to stderr.
     answer = os.dup(1)
     os.dup2(2, 1)
