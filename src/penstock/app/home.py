@@ -51,6 +51,9 @@ class Home:
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        # What a server that was killed left behind: nobody else can be using it now.
+        for left in (*self.run.glob("engine-*.sock"), self.run / "ready.json"):
+            left.unlink(missing_ok=True)
 
     def announce(self, ready: dict[str, Any], extra: str | None) -> None:
         """Write run/ready.json, and the file that the operator named, atomically."""

@@ -97,15 +97,19 @@ class Journal:
             os.fdatasync(self._fd)
 
     def close(self) -> None:
-        """Sync and close."""
-        if self._fd >= 0:
-            self.sync()
-            os.close(self._fd)
-            self._fd = -1
+        """Sync and close; a file without a record is removed."""
+        if self._fd < 0:
+            return
+        self.sync()
+        os.close(self._fd)
+        self._fd = -1
+        if not self._size:
+            self._path.unlink(missing_ok=True)
 
     def _open(self) -> None:
         name = f"{time.time_ns():020d}-{os.getpid()}.journal"
-        self._fd = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        self._path = self._folder / name
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._size = 0
 
     def _rotate(self) -> None:

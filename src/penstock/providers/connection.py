@@ -152,8 +152,9 @@ class Connection(asyncio.Protocol):
         self.started = False  # a byte of the current answer has arrived
         self._released = released
         self._closed = closed
+        self._loop = asyncio.get_running_loop()
         self._transport: Any = None
-        self._parser: Any = None
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._head: asyncio.Future[Response] | None = None
         self._head_size = 0
@@ -182,8 +183,7 @@ class Connection(asyncio.Protocol):
         self.started = False
         self._head_size = 0
         self._response = Response(self, self.max_body)
-        self._parser = httptools.HttpResponseParser(self)
-        self._head = asyncio.get_running_loop().create_future()
+        self._head = self._loop.create_future()
         if len(body) < 65_536:
             self._transport.write(head + body)
         else:
@@ -208,7 +208,7 @@ class Connection(asyncio.Protocol):
 
     def _arm(self) -> None:
         """The next byte of the body is due within ``idle_s``."""
-        self.deadline = asyncio.get_running_loop().time() + self.idle_s
+        self.deadline = self._loop.time() + self.idle_s
 
     # asyncio.Protocol
 

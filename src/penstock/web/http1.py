@@ -66,6 +66,7 @@ class HttpConnection(asyncio.Protocol):
         self._hub = hub
         self._limits = hub.limits
         self._transport: Any = None
+        self._client: Any = None
         self._parser: Any = httptools.HttpRequestParser(self)
         self.deadline = _NEVER
         self._active: Exchange | None = None
@@ -83,6 +84,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The clock for the first head starts."""
         self._transport = transport
+        self._client = transport.get_extra_info("peername")
         self._wait(self._limits.header_timeout_s)
         self._hub.add(self)
 
@@ -274,7 +276,7 @@ class HttpConnection(asyncio.Protocol):
             "query_string": query,
             "root_path": "",
             "headers": self._headers,
-            "client": self._transport.get_extra_info("peername"),
+            "client": self._client,
             "server": None,
         }
 
