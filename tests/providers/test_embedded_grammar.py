@@ -67,6 +67,7 @@ def test_whatever_the_grammar_writes_matches_the_schema(schema: Any, seed: int, 
 
 @WITH_ENGINE
 @given(schema=SCHEMAS, temperature=st.floats(0.8, 1.5), seed=st.integers(0, 2**31))
+@example(schema={"anyOf": [{"const": "\xcb\U000238da\U00092487\U000e8843"}]}, temperature=1.1, seed=4509)
 @example(schema=TREE, temperature=1.5, seed=7)
 @example(schema=SHAPES, temperature=1.2, seed=7)
 def test_what_the_model_writes_matches_the_schema(

@@ -1,6 +1,5 @@
 """Checks a JSON Schema keyword by keyword and turns it into nodes. What cannot be enforced is refused."""
 
-import json
 from typing import Any
 
 from penstock.domain.errors import PenstockError
@@ -20,6 +19,7 @@ from penstock.providers.embedded.grammar.nodes import (
     Reference,
     mark_recursion,
 )
+from penstock.providers.embedded.grammar.rules import json_text
 
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 _BY_TYPE: dict[str, frozenset[str]] = {
@@ -191,7 +191,7 @@ class _Reader:
         kept = [value for value in values if any(has_type(value, kind) for kind in kinds)]
         if not kept:
             return Never()
-        return Literals(tuple(json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in kept))
+        return Literals(tuple(json_text(value) for value in kept))
 
     def _kinds(self, schema: dict[str, Any], path: str) -> list[str]:
         """The types to write. Without ``type``, the one that the keywords speak of: any other would match too."""

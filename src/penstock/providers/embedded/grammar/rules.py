@@ -1,6 +1,8 @@
 """Writes nodes as rules of the engine's grammar language (GBNF), and adds up what the longest document costs."""
 
 import json
+import re
+from typing import Any
 
 from penstock.providers.embedded.grammar.bounds import FIXED_CHARACTER, FREE_CHARACTER, MAX_KEY, Bounds
 from penstock.providers.embedded.grammar.nodes import (
@@ -36,6 +38,11 @@ class Rule:
     def __init__(self, name: str, cost: float) -> None:
         self.name = name
         self.cost = cost
+
+
+# Planes without assigned characters: a vocabulary may lack their UTF-8 lead bytes (SmolLM2's has no 0xF1 and 0xF2), and
+# a grammar that asks for a byte without a token leaves the engine with nothing to choose.
+_RARE = re.compile("[\U00040000-\U0010ffff]")
 
 
 def literal(text: str) -> str:
@@ -209,7 +216,10 @@ class RuleBook:
         return f'"{{" {first} "}}"'
 
 
-def json_text(name: str) -> str:
-    """A name as JSON text."""
+def json_text(value: Any) -> str:
+    """A JSON value as compact text that a vocabulary can write."""
+    return _RARE.sub(_escaped, json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
-    return json.dumps(name, ensure_ascii=False)
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
