@@ -19,7 +19,8 @@ import uvloop
 
 from bench.answers import PLAIN_MARK, plain_answer
 from bench.contestants import MODEL, Running, body_text, request_text
-from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
+from penstock.domain.catalogue import Target
+from penstock.domain.chat import ChatEvent, ChatRequest
 from penstock.domain.ids import new_completion_id, secret_hash
 from penstock.domain.platform import Principal
 from penstock.gateway.admit import Admission, admit
@@ -30,7 +31,7 @@ from penstock.gateway.pages import Health
 from penstock.gateway.pipeline import Line
 from penstock.gateway.ranges import check_ranges
 from penstock.gateway.reply import Reply
-from penstock.gateway.route import Attempt, route
+from penstock.gateway.route import route
 from penstock.gateway.snapshot import KeySnapshot
 from penstock.gateway.wire import parse_chat
 from penstock.ledger.journal import Journal
@@ -116,7 +117,6 @@ class Bench:
         line = Line(self.catalogue, self.adapters, self.journal, "heroku-inf-000000")
         self.app = Gateway(line, self.keys, Health(self.keys, {}), max_body_bytes=1 << 20)
         self.parsed = parse_chat(_BODY)
-        self.bound = BoundRequest(self.parsed.chat, _BODY, MODEL, new_completion_id(), 0, "heroku-inf-000000")
         self.answer = ChatEvent(_ANSWER[_ANSWER.index(b"{") :], done=True)
 
     def admitted(self) -> Admission:
@@ -134,7 +134,7 @@ class Bench:
 
     async def dispatched(self) -> None:
         """The dispatch stage, to the end of the answer."""
-        opened = await dispatch([Attempt("double", MODEL)], self.adapters, self.bound)
+        opened = await dispatch(_TARGETS, self.adapters, self.parsed, fingerprint="heroku-inf-000000")
         async for _ in opened.events:
             pass
 
@@ -156,7 +156,7 @@ class Bench:
             "parse: ranges": lambda: check_ranges(self.parsed.chat),
             "parse: all": lambda: parse_chat(_BODY),
             "admit + settle (journal)": self.settled,
-            "route + completion id": lambda: (route(self.catalogue.get(MODEL)), new_completion_id()),
+            "route + completion id": lambda: (route(self.catalogue.get(MODEL)), new_completion_id(time.time_ns())),
             "upstream client": self.posted,
             "dispatch (adapter + client)": self.dispatched,
             "reply": self.replied,
@@ -164,6 +164,7 @@ class Bench:
 
 
 _PRINCIPAL = _principal()
+_TARGETS = (Target(provider="double", model=MODEL),)
 
 
 async def _least_us(stage: Callable[[], object]) -> float:

@@ -18,13 +18,13 @@ def test_an_operator_token_has_its_own_prefix() -> None:
 
 
 def test_no_two_secrets_or_ids_are_alike() -> None:
-    for make in (new_api_key, new_operator_token, new_id, new_completion_id):
+    for make in (new_api_key, new_operator_token, new_id, lambda: new_completion_id(1)):
         assert len({make() for _ in range(1000)}) == 1000
 
 
 def test_a_completion_id_begins_with_the_time_in_nanoseconds() -> None:
     before = time.time_ns()
-    made = new_completion_id()
+    made = new_completion_id(time.time_ns())
     assert re.fullmatch(r"chatcmpl-[0-9a-f]{21}", made)
     assert before <= int(made[9:25], 16) <= time.time_ns()
 

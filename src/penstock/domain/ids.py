@@ -4,7 +4,6 @@ import base64
 import hashlib
 import random
 import secrets
-import time
 import uuid
 
 KEY_PREFIX = "inf-"
@@ -30,7 +29,7 @@ def secret_hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
-def new_completion_id() -> str:
+def new_completion_id(at_ns: int) -> str:
     """Heroku's form (heroku-wire.md 2.1): ``chatcmpl-``, 16 hex digits of Unix nanoseconds, 5 random hex digits."""
     # Unique, not secret: the operating system's random source would cost a system call per request.
-    return f"chatcmpl-{time.time_ns():016x}{random.getrandbits(20):05x}"
+    return f"chatcmpl-{at_ns:016x}{random.getrandbits(20):05x}"

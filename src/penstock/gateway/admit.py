@@ -3,12 +3,11 @@
 import logging
 import time
 
-from penstock.domain.catalogue import Catalogue, Model
+from penstock.domain.catalogue import Catalogue, Model, Target
 from penstock.domain.chat import ChatEvent, ChatRequest
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import Principal
 from penstock.domain.usage import Usage
-from penstock.gateway.route import Attempt
 from penstock.ledger.journal import Admitted, Journal, JournalError, Settled
 
 _log = logging.getLogger("penstock.gateway")
@@ -17,11 +16,11 @@ _log = logging.getLogger("penstock.gateway")
 class Tally:
     """What the meter has seen of one answer."""
 
-    __slots__ = ("attempt", "done", "first_event_ms", "output_tokens", "started_at", "usage")
+    __slots__ = ("done", "first_event_ms", "output_tokens", "started_at", "target", "usage")
 
     def __init__(self) -> None:
         self.started_at = time.monotonic()
-        self.attempt: Attempt | None = None
+        self.target: Target | None = None
         self.usage: Usage | None = None
         self.output_tokens = 0
         self.first_event_ms: float | None = None
@@ -66,13 +65,13 @@ class Admission:
     def _settlement(self, outcome: str) -> Settled:
         tally = self.tally
         usage = tally.final_usage()
-        attempt = tally.attempt
+        target = tally.target
         return Settled(
             request_id=self.request_id,
             settled_at=time.time(),
             outcome=outcome,
-            provider=attempt.provider if attempt else None,
-            target_model=attempt.target_model if attempt else None,
+            provider=target.provider if target else None,
+            target_model=target.model if target else None,
             stand_in=self.model.stand_in,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,

@@ -1,13 +1,16 @@
 """The dispatch stage: the first target whose first event arrives wins; a failure before that may try the next."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
+from penstock.domain.catalogue import Target
 from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
 from penstock.domain.errors import PenstockError
-from penstock.gateway.route import Attempt
+from penstock.domain.ids import new_completion_id
+from penstock.gateway.wire import Parsed
 
 # Failures that say nothing about the request itself, so another target may do better.
 _TRY_NEXT = frozenset(
@@ -29,20 +32,24 @@ class Opened(msgspec.Struct, frozen=True):
     """An open event stream, where it comes from, and what it ignores."""
 
     events: EventStream
-    attempt: Attempt
+    target: Target
     ignored: tuple[str, ...]
 
 
-async def dispatch(attempts: list[Attempt], adapters: Mapping[str, Adapter], request: BoundRequest) -> Opened:
-    """Open the first attempt that answers. Raises the last attempt's PenstockError."""
-    for number, attempt in enumerate(attempts, 1):
-        adapter = adapters[attempt.provider]
-        bound = msgspec.structs.replace(request, target_model=attempt.target_model)
+async def dispatch(
+    targets: Sequence[Target], adapters: Mapping[str, Adapter], parsed: Parsed, *, fingerprint: str
+) -> Opened:
+    """Open the first target that answers; all attempts share one identity. Raises the last attempt's PenstockError."""
+    now_ns = time.time_ns()
+    completion_id, created = new_completion_id(now_ns), now_ns // 1_000_000_000
+    for number, target in enumerate(targets, 1):
+        adapter = adapters[target.provider]
+        request = BoundRequest(parsed.chat, parsed.raw, target.model, completion_id, created, fingerprint)
         try:
-            events = await adapter.open(bound)
+            events = await adapter.open(request)
         except PenstockError as error:
-            if number == len(attempts) or error.code not in _TRY_NEXT:
+            if number == len(targets) or error.code not in _TRY_NEXT:
                 raise
             continue
-        return Opened(events, attempt, adapter.ignored(request.chat))
+        return Opened(events, target, adapter.ignored(parsed.chat))
     raise PenstockError("model_unavailable", "The model has no target.", param="model")

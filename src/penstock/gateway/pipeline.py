@@ -19,9 +19,8 @@ from typing import Protocol
 import msgspec
 
 from penstock.domain.catalogue import Catalogue
-from penstock.domain.chat import BoundRequest, ChatEvent
+from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import PenstockError
-from penstock.domain.ids import new_completion_id
 from penstock.domain.platform import Principal
 from penstock.gateway.admit import Admission, admit
 from penstock.gateway.dispatch import Adapter, Opened, dispatch
@@ -57,8 +56,9 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
     admission = admit(principal, parsed.chat, line.catalogue, journal=line.journal, request_id=request_id)
     outcome = "internal_error"
     try:
-        opened = await dispatch(route(admission.model), line.adapters, _bind(line, parsed))
-        admission.tally.attempt = opened.attempt
+        targets = route(admission.model)
+        opened = await dispatch(targets, line.adapters, parsed, fingerprint=line.fingerprint)
+        admission.tally.target = opened.target
         await _relay(opened, admission, out)
         outcome = "completed"
     except PenstockError as error:
@@ -84,9 +84,3 @@ async def _relay(opened: Opened, admission: Admission, out: Out) -> None:
             await out.event(event)
     if not tally.done:
         raise PenstockError("upstream_closed", "The upstream ended early; what arrived is incomplete. Try again.")
-
-
-def _bind(line: Line, parsed: Parsed) -> BoundRequest:
-    completion_id = new_completion_id()
-    created = int(completion_id[9:25], 16) // 1_000_000_000
-    return BoundRequest(parsed.chat, parsed.raw, "", completion_id, created, line.fingerprint)

@@ -34,14 +34,16 @@ def check_ranges(chat: ChatRequest) -> None:
     if not chat.messages:
         raise _bad("messages", "must hold at least one message")
     for index, message in enumerate(chat.messages):
-        _check_message(message, f"messages[{index}]")
+        if message.content.__class__ is not str or message.role == "tool":
+            _check_message(message, f"messages[{index}]")
     if chat.stop is not None:
         _check_stop(chat.stop)
     if chat.top_logprobs is not None and not chat.logprobs:
         raise _bad("top_logprobs", "needs logprobs: true")
     if chat.stream_options is not None and not chat.stream:
         raise _bad("stream_options", "is only allowed with stream: true")
-    _check_tools(chat)
+    if chat.tools is not None or chat.tool_choice is not None:
+        _check_tools(chat)
     _check_formats(chat)
 
 

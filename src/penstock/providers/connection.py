@@ -5,6 +5,7 @@ a connection that announced neither. A body that ends earlier than announced is 
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -208,7 +209,7 @@ class Connection(asyncio.Protocol):
 
     def _arm(self) -> None:
         """The next byte of the body is due within ``idle_s``."""
-        self.deadline = self._loop.time() + self.idle_s
+        self.deadline = time.monotonic() + self.idle_s
 
     # asyncio.Protocol
 
@@ -319,7 +320,9 @@ class Connection(asyncio.Protocol):
 
 def _keep_alive_hint(header: str | None) -> float:
     """Seconds the peer keeps an idle connection, from ``Keep-Alive: timeout=N``; 5 where it does not say."""
-    for part in (header or "").split(","):
+    if header is None:
+        return 5.0
+    for part in header.split(","):
         name, _, value = part.strip().partition("=")
         if name == "timeout" and value.isdigit():
             return float(value)

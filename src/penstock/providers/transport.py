@@ -7,6 +7,7 @@ is not the hot path uses a stock client.
 import asyncio
 import contextlib
 import ssl
+import time
 from collections import deque
 from typing import Any
 from urllib.parse import urlsplit
@@ -98,8 +99,9 @@ class Transport:
         """
         head = self._head(path, headers) + b"content-length: %d\r\n\r\n" % len(body)
         while True:
-            connection = self._take_idle() or await self._connect()
-            connection.deadline = asyncio.get_running_loop().time() + self.limits.first_byte_timeout_s
+            now = time.monotonic()
+            connection = self._take_idle(now) or await self._connect()
+            connection.deadline = now + self.limits.first_byte_timeout_s
             connection.idle_s = self.limits.idle_timeout_s
             try:
                 return await connection.send(head, body)
@@ -132,8 +134,7 @@ class Transport:
             self._heads[key] = head
         return head
 
-    def _take_idle(self) -> Connection | None:
-        now = asyncio.get_running_loop().time()
+    def _take_idle(self, now: float) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if connection.usable and connection.idle_until > now:
@@ -153,7 +154,7 @@ class Transport:
             finally:
                 with contextlib.suppress(ValueError):
                     self._queue.remove(turn)
-            if (idle := self._take_idle()) is not None:
+            if (idle := self._take_idle(time.monotonic())) is not None:
                 return idle
         self._pending += 1
         try:
@@ -185,7 +186,7 @@ class Transport:
         return made[1]
 
     def _released(self, connection: Connection) -> None:
-        connection.idle_until = asyncio.get_running_loop().time() + connection.keep_s - _IDLE_MARGIN_S
+        connection.idle_until = time.monotonic() + connection.keep_s - _IDLE_MARGIN_S
         self._idle.append(connection)
         self._next_in_queue()
 
@@ -204,7 +205,7 @@ class Transport:
 
     def _sweep(self) -> None:
         """One timer for all connections: a timer per request costs more than the request's parsing."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         for connection in tuple(self._open):
             if connection.deadline < now:
                 connection.fail(

@@ -149,8 +149,9 @@ class Exchange:
         parts = [_STATUS[status], _date_line()]
         framed = False
         for name, value in headers:
-            framed = framed or name == b"content-length"
-            parts.append(b"%b: %b\r\n" % (name, value))
+            if name == b"content-length":
+                framed = True
+            parts += (name, b": ", value, b"\r\n")
         if not framed:
             if self.scope["http_version"] == "1.1":
                 self._chunked = True

@@ -76,6 +76,7 @@ class HttpConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._expects = False
         self._writable: asyncio.Future[None] | None = None
         self._reading = True
 
@@ -137,6 +138,7 @@ class HttpConnection(asyncio.Protocol):
         """A head begins."""
         self._url = b""
         self._headers = []
+        self._expects = False
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
@@ -144,14 +146,16 @@ class HttpConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
-        self._headers.append((name.lower(), value))
+        name = name.lower()
+        if name == b"expect":
+            self._expects = value.lower() == b"100-continue"
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is here: the clock for the body starts, and the application with it."""
         parser = self._parser
         keep_alive = parser.should_keep_alive() and not self._hub.draining
-        expects = any(name == b"expect" and value.lower() == b"100-continue" for name, value in self._headers)
-        exchange = Exchange(self, self._scope(parser), keep_alive=keep_alive, expects=expects)
+        exchange = Exchange(self, self._scope(parser), keep_alive=keep_alive, expects=self._expects)
         self._filling = exchange
         self._head_bytes = 0
         self._wait(self._limits.body_timeout_s)
