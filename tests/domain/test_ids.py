@@ -18,7 +18,7 @@ def test_an_operator_token_has_its_own_prefix() -> None:
 
 
 def test_no_two_secrets_or_ids_are_alike() -> None:
-    for make in (new_api_key, new_operator_token, new_id, lambda: new_completion_id(1)):
+    for make in (new_api_key, new_operator_token, new_id, lambda: new_completion_id(time.time_ns())):
         assert len({make() for _ in range(1000)}) == 1000
 
 
