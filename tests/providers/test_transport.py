@@ -184,6 +184,75 @@ def test_a_pooled_connection_that_the_upstream_dropped_is_replaced() -> None:
         assert (upstream.requests, upstream.connections) == (3, 2)
 
 
+def test_a_pooled_connection_that_is_lost_while_the_request_is_served_is_not_tried_again() -> None:
+    async def script(exchange: Exchange) -> None:
+        if upstream.requests == 1:
+            await exchange.answer(b"ok")
+            return
+        await asyncio.sleep(0.5)  # the request is being worked on: sending it again would be a second call
+        exchange.reset()
+
+    async def twice(transport: Transport) -> None:
+        assert await body_of(transport) == b"ok"
+        with pytest.raises(ConnectionLost):
+            await body_of(transport)
+
+    with ScriptedUpstream(script) as upstream:
+        asyncio.run(twice(Transport(Endpoint(upstream.base))))
+        assert upstream.requests == 2
+
+
+def test_bytes_behind_an_answer_never_answer_the_next_request() -> None:
+    async def script(exchange: Exchange) -> None:
+        poison = b"HTTP/1.1 503 Poison\r\nx-p: " if upstream.requests == 1 else b""
+        await exchange.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok" + poison)
+
+    async def twice(transport: Transport) -> None:
+        for _ in range(2):
+            response = await transport.post("/x", JSON, b"{}")
+            assert (response.status, await response.read()) == (200, b"ok")
+
+    with ScriptedUpstream(script) as upstream:
+        asyncio.run(twice(Transport(Endpoint(upstream.base))))
+        assert upstream.connections == 2
+
+
+def test_a_failed_dial_passes_its_place_on() -> None:
+    async def go(port: int) -> None:
+        limits = TransportLimits(max_connections=1, connect_timeout_s=5)
+        transport = Transport(Endpoint(f"http://127.0.0.1:{port}"), limits=limits)
+        calls = [asyncio.create_task(transport.post("/x", JSON, b"")) for _ in range(3)]
+        done, _ = await asyncio.wait(calls, timeout=4)
+        assert len(done) == 3
+        assert all(type(call.exception()) is ConnectFailed for call in done)
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        asyncio.run(go(taken.getsockname()[1]))
+
+
+def test_a_waiter_that_is_cancelled_as_it_is_woken_passes_its_turn_on() -> None:
+    async def script(exchange: Exchange) -> None:
+        if upstream.requests == 1:
+            await exchange.hung_up()
+        await exchange.answer(b"ok")
+
+    async def go(transport: Transport) -> None:
+        first = asyncio.create_task(transport.post("/x", JSON, b"{}"))
+        assert await asyncio.to_thread(upstream.arrived.wait, 10)
+        second = asyncio.create_task(transport.post("/x", JSON, b"{}"))
+        third = asyncio.create_task(body_of(transport))
+        await asyncio.sleep(0)
+        first.cancel()
+        for _ in range(20):
+            await asyncio.sleep(0)
+            second.cancel()
+        assert await asyncio.wait_for(third, 5) == b"ok"
+
+    with ScriptedUpstream(script) as upstream:
+        asyncio.run(go(Transport(Endpoint(upstream.base), limits=TransportLimits(max_connections=1))))
+
+
 def test_a_new_connection_that_is_dropped_is_not_tried_again() -> None:
     async def script(exchange: Exchange) -> None:
         exchange.reset()

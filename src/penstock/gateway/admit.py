@@ -82,6 +82,17 @@ class Admission:
         )
 
 
+def allowed_model(catalogue: Catalogue, principal: Principal, name: str) -> Model:
+    """The model of that name, when the key's plan has it. Raises PenstockError model_not_found, model_not_allowed."""
+    model = catalogue.get(name)
+    if principal.model_id is not None and principal.model_id != model.id:
+        allowed = catalogue.find(principal.model_id)
+        if allowed is None or allowed.id != model.id:
+            message = f"This key's plan has the model '{principal.model_id}' only, not '{name[:200]}'."
+            raise PenstockError("model_not_allowed", message, param="model")
+    return model
+
+
 def admit(
     principal: Principal, chat: ChatRequest, catalogue: Catalogue, *, journal: Journal, request_id: str
 ) -> Admission:
@@ -89,12 +100,7 @@ def admit(
 
     Raises PenstockError model_not_found, model_not_allowed, or journal_unavailable when the record is not written.
     """
-    model = catalogue.get(chat.model)
-    if principal.model_id is not None and principal.model_id != model.id:
-        allowed = catalogue.find(principal.model_id)
-        if allowed is None or allowed.id != model.id:
-            message = f"This key's plan has the model '{principal.model_id}' only, not '{chat.model}'."
-            raise PenstockError("model_not_allowed", message, param="model")
+    model = allowed_model(catalogue, principal, chat.model)
     try:
         journal.append(
             Admitted(

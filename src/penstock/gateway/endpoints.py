@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from penstock.domain.errors import PenstockError
+from penstock.gateway.admit import allowed_model
 from penstock.gateway.authenticate import authenticate, bearer_key
 from penstock.gateway.pages import Health, available_models, model_entry, model_list
 from penstock.gateway.pipeline import DISCONNECTED, Line, run_line
@@ -69,21 +70,19 @@ class Gateway:
     async def _read(self, receive: Receive, length: bytes | None) -> bytes:
         if length is not None and length.isdigit() and int(length) > self._max_body:
             raise self._too_large()
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            return body
-        chunks = [body]
-        size = len(body)
-        while message.get("more_body"):
+        chunks: list[bytes] = []
+        size = 0
+        more = True
+        while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise asyncio.CancelledError(DISCONNECTED)
-            chunks.append(message.get("body", b""))
+            chunks.append(message["body"])
             size += len(chunks[-1])
             if size > self._max_body:
                 raise self._too_large()
-        return b"".join(chunks)
+            more = message["more_body"]
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _too_large(self) -> PenstockError:
         return PenstockError("body_too_large", f"The body exceeds {self._max_body} bytes (gateway.max_body_bytes).")
@@ -113,7 +112,7 @@ class Gateway:
         principal = await authenticate(self._keys, bearer_key(authorization, api_key))
         if path == "/v1/models":
             return 200, model_list(catalogue, principal.model_id)
-        return 200, model_entry(catalogue.get(path.removeprefix("/v1/models/")))
+        return 200, model_entry(allowed_model(catalogue, principal, path.removeprefix("/v1/models/")))
 
 
 def _headers(scope: Scope) -> tuple[str | None, str | None, bytes | None]:

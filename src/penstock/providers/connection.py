@@ -13,6 +13,7 @@ import httptools
 
 _HIGH_WATER = 256 * 1024
 _NEVER = float("inf")
+_REST_S = 0.1
 
 
 class TransportError(Exception):
@@ -103,6 +104,11 @@ class Response:
         self._chunks = []
         return data
 
+    def let_go(self) -> None:
+        """The rest is known to be empty: leave the connection a moment to end the answer, so that it can be reused."""
+        if not self.complete and self._connection is not None:
+            self._connection.end_within(_REST_S)
+
     def close(self) -> None:
         """Drop the connection unless the answer is complete. Safe to call twice."""
         if not self.complete and self._connection is not None:
@@ -191,6 +197,12 @@ class Connection(asyncio.Protocol):
             self._transport.writelines((head, body))
         return self._head
 
+    def end_within(self, seconds: float) -> None:
+        """The answer must be complete by then."""
+        self.resume()
+        self.idle_s = seconds
+        self._arm()
+
     def abort(self) -> None:
         """Close at once, without flushing."""
         self._transport.abort()
@@ -252,8 +264,10 @@ class Connection(asyncio.Protocol):
     # httptools callbacks
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """A head begins. One that nobody asked for must never become the answer to the next request."""
         self._framed = False
+        if self._response is None:
+            self._transport.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect one header; repeated ones are joined with a comma."""

@@ -45,6 +45,7 @@ __all__ = [
 Headers = tuple[tuple[str, str], ...]
 _SWEEP_S = 0.25
 _IDLE_MARGIN_S = 1.0
+_STALE_S = 0.25
 
 
 class TransportLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,8 +95,8 @@ class Transport:
     async def post(self, path: str, headers: Headers, body: bytes) -> Response:
         """Send one POST and wait for the head of the answer. Raises TransportError.
 
-        A pooled connection that the peer closed before a byte of the answer came back is retried once on a new one,
-        as every HTTP client does: the peer had closed it while idle.
+        A pooled connection that turns out to be closed as soon as it is used is replaced, and the request sent again:
+        the peer had closed it while idle. One that is lost later, or is new, is not: the request may have been served.
         """
         head = self._head(path, headers) + b"content-length: %d\r\n\r\n" % len(body)
         while True:
@@ -106,7 +107,7 @@ class Transport:
             try:
                 return await connection.send(head, body)
             except ConnectionLost:
-                if connection.used > 1 and not connection.started:
+                if connection.used > 1 and not connection.started and time.monotonic() - now < _STALE_S:
                     continue
                 raise
             except BaseException:
@@ -144,19 +145,11 @@ class Transport:
 
     async def _connect(self) -> Connection:
         while len(self._open) + self._pending >= self.limits.max_connections:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._queue.append(turn)
-            try:
-                async with asyncio.timeout(self.limits.connect_timeout_s):
-                    await turn
-            except TimeoutError:
-                raise ConnectTimeout("no connection to the upstream became free in time") from None
-            finally:
-                with contextlib.suppress(ValueError):
-                    self._queue.remove(turn)
+            await self._turn()
             if (idle := self._take_idle(time.monotonic())) is not None:
                 return idle
         self._pending += 1
+        connection: Connection | None = None
         try:
             async with asyncio.timeout(self.limits.connect_timeout_s):
                 connection = await self._dial()
@@ -166,10 +159,29 @@ class Transport:
             raise ConnectFailed(f"the upstream does not accept connections ({error.strerror or 'failed'})") from error
         finally:
             self._pending -= 1
+            if connection is None:
+                self._next_in_queue()
         self._open.add(connection)
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
         return connection
+
+    async def _turn(self) -> None:
+        """Wait until a connection or a place for one is free; a turn that is not used is passed on."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            async with asyncio.timeout(self.limits.connect_timeout_s):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._next_in_queue()
+            if isinstance(error, TimeoutError):
+                raise ConnectTimeout("no connection to the upstream became free in time") from None
+            raise
+        finally:
+            with contextlib.suppress(ValueError):
+                self._queue.remove(turn)
 
     async def _dial(self) -> Connection:
         loop = asyncio.get_running_loop()

@@ -46,11 +46,12 @@ class Exchange:
         "answered",
         "begun",
         "ended",
+        "fed",
         "gone",
         "keep_alive",
         "scope",
-        "size",
         "task",
+        "waiting",
     )
 
     def __init__(self, connection: Connection, scope: dict[str, Any], *, keep_alive: bool, expects: bool) -> None:
@@ -61,7 +62,8 @@ class Exchange:
         self.begun = False  # the answer's head has been written
         self.answered = False  # the answer is whole
         self.gone = False  # the client has hung up
-        self.size = 0
+        self.fed = 0  # body bytes so far
+        self.waiting = 0  # body bytes that the application has not taken
         self._connection = connection
         self._expects_continue = expects
         self._body: list[bytes] = []
@@ -80,17 +82,19 @@ class Exchange:
 
     def feed(self, data: bytes) -> None:
         """Body bytes; they are dropped once the answer is complete."""
+        self.fed += len(data)
         if self.answered:
             return
         self._body.append(data)
-        self.size += len(data)
-        if self.size > _BUFFERED:
+        self.waiting += len(data)
+        if self.waiting > _BUFFERED:
             self._connection.hold(reading=False)
         self._wake()
 
     def end(self) -> None:
-        """The body is whole."""
+        """The body is whole; reading goes on, or a hang-up would not be seen."""
         self.ended = True
+        self._connection.hold(reading=True)
         self._wake()
 
     def hang_up(self, reason: str) -> None:
@@ -116,7 +120,8 @@ class Exchange:
             return {"type": "http.disconnect"}
         data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
-        self.size = 0
+        self.waiting = 0
+        self._connection.hold(reading=True)
         return {"type": "http.request", "body": data, "more_body": not self.ended}
 
     async def send(self, message: Message) -> None:

@@ -5,7 +5,6 @@ deadline for heads and bodies, no bound on headers and no call at the moment a c
 """
 
 import asyncio
-import contextlib
 import os
 from collections import deque
 from typing import Any
@@ -20,6 +19,8 @@ from penstock.web.exchange import App, Exchange
 _SWEEP_S = 0.5
 _NEVER = float("inf")
 _MAX_PIPELINED = 64
+_LINGER_S = 5.0
+_CUT_S = 1.0
 
 
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +44,7 @@ class Hub:
         self.connections: set[HttpConnection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.draining = False
+        self._empty = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, connection: "HttpConnection") -> None:
@@ -51,16 +53,36 @@ class Hub:
         if self._timer is None:
             self._timer = self.loop.call_later(_SWEEP_S, self._sweep)
 
+    def remove(self, connection: "HttpConnection") -> None:
+        """The connection is lost."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
+
+    async def emptied(self, within_s: float) -> bool:
+        """Wait until no connection is left; False when the time is over before."""
+        if not self.connections:
+            return True
+        self._empty.clear()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
     def _sweep(self) -> None:
         now = self.loop.time()
         for connection in tuple(self.connections):
-            if connection.deadline < now:
-                connection.expire()
+            connection.check(now)
         self._timer = self.loop.call_later(_SWEEP_S, self._sweep) if self.connections else None
 
 
 class HttpConnection(asyncio.Protocol):
-    """One client connection: requests one after the other, pipelined ones in a bounded queue."""
+    """One client connection: requests one after the other, pipelined ones in a bounded queue.
+
+    A client that closes its sending side counts as gone, as with other servers: a full close looks the same.
+    """
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -68,17 +90,23 @@ class HttpConnection(asyncio.Protocol):
         self._transport: Any = None
         self._client: Any = None
         self._parser: Any = httptools.HttpRequestParser(self)
-        self.deadline = _NEVER
+        self._read_by = _NEVER  # when the next head, body or anything is due
+        self._flush_by = _NEVER  # when a client that reads nothing is cut
+        self._written = 0
+        self._taken = 0
         self._active: Exchange | None = None
         self._queue: deque[Exchange] = deque()
         self._filling: Exchange | None = None  # whose body is arriving
+        self._in_head = False
         self._raw_left = 0
-        self._head_bytes = 0
+        self._received = 0  # bytes of the head, or since the head
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._expects = False
         self._writable: asyncio.Future[None] | None = None
         self._reading = True
+        self._broken = False  # the parser gave up: nothing after the answer under way can be read
+        self._lingering = False
 
     # asyncio.Protocol
 
@@ -86,12 +114,12 @@ class HttpConnection(asyncio.Protocol):
         """The clock for the first head starts."""
         self._transport = transport
         self._client = transport.get_extra_info("peername")
-        self._wait(self._limits.header_timeout_s)
+        self._due(self._limits.header_timeout_s)
         self._hub.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request under way that nobody listens."""
-        self._hub.connections.discard(self)
+        self._hub.remove(self)
         self.resume_writing()
         for exchange in (self._active, *self._queue):
             if exchange is not None:
@@ -99,71 +127,62 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived."""
-        if self._transport.is_closing():
+        if self._lingering or self._broken or self._transport.is_closing():
             return
+        self._received += len(data)
         if self._raw_left:
             data = self._take_raw(data)
-            if not data:
-                return
-        if self._filling is None:
-            if not self._head_bytes:
-                self._wait(self._limits.header_timeout_s)
-            self._head_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self.refuse(PenstockError("invalid_request", "This is not a valid HTTP/1.1 request."))
-            return
-        if self._filling is None and self._head_bytes > self._limits.max_header_bytes:
-            self.refuse(PenstockError("header_too_large", f"Headers exceed {self._limits.max_header_bytes} bytes."))
+        if data:
+            self._parse(data)
+        self._check_size()
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than we write: it has a bound to catch up."""
+        """The client reads more slowly than we write."""
         self._writable = self._hub.loop.create_future()
-        self._wait(self._limits.write_timeout_s)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        if self._writable is not None:
-            if not self._writable.done():
-                self._writable.set_result(None)
-            self._writable = None
-            self.deadline = _NEVER
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
 
     # httptools callbacks
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """A head begins; its clock starts unless an answer is under way."""
         self._url = b""
         self._headers = []
         self._expects = False
+        self._in_head = True
+        if self._active is None:
+            self._due(self._limits.header_timeout_s)
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """One header. What comes behind a chunked body is dropped: trailers must not become headers."""
+        if not self._in_head:
+            return
         name = name.lower()
         if name == b"expect":
             self._expects = value.lower() == b"100-continue"
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The head is here: the clock for the body starts, and the application with it."""
+        """The head is here: the application starts, or waits for its turn."""
         parser = self._parser
-        keep_alive = parser.should_keep_alive() and not self._hub.draining
-        exchange = Exchange(self, self._scope(parser), keep_alive=keep_alive, expects=self._expects)
+        version = parser.get_http_version()
+        keep_alive = version == "1.1" and parser.should_keep_alive() and not self._hub.draining
+        exchange = Exchange(self, self._scope(parser, version), keep_alive=keep_alive, expects=self._expects)
         self._filling = exchange
-        self._head_bytes = 0
-        self._wait(self._limits.body_timeout_s)
+        self._in_head = False
+        self._received = 0
         if self._active is None:
             self._start(exchange)
             return
         self._queue.append(exchange)
-        self.hold(reading=False)
         if len(self._queue) > _MAX_PIPELINED:
             self._transport.abort()
 
@@ -173,15 +192,15 @@ class HttpConnection(asyncio.Protocol):
             self._filling.feed(data)
 
     def on_message_complete(self) -> None:
-        """The request is whole: no deadline while it is answered, unless it only seems so (see _decline_upgrade)."""
-        if self._parser.should_upgrade():
-            return
-        self._end_request()
+        """The request is whole, unless it only seems so (see _decline_upgrade)."""
+        if not self._parser.should_upgrade():
+            self._end_request()
 
     # For the exchange and the hub
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
+        self._written += len(data)
         self._transport.write(data)
 
     def hold(self, *, reading: bool) -> None:
@@ -203,41 +222,48 @@ class HttpConnection(asyncio.Protocol):
         if exchange is not self._active:
             return
         self._active = None
-        if not exchange.keep_alive or self._hub.draining:
-            self._transport.close()
-            return
-        if self._queue:
+        if self._broken or not exchange.keep_alive or self._hub.draining:
+            self._close_gently(unread=not exchange.ended)
+        elif self._queue:
             self._start(self._queue.popleft())
-            return
-        self.hold(reading=True)
-        if exchange.ended:
-            self._wait(self._limits.keep_alive_s)
-
-    def expire(self) -> None:
-        """The deadline has passed: say so where something was asked, and close."""
-        if self._writable is not None:
-            self._transport.abort()
-        elif self._filling is not None:
-            self.refuse(PenstockError("request_timeout", "The request's body did not arrive in time."))
-        elif self._head_bytes:
-            self.refuse(PenstockError("request_timeout", "The request's headers did not arrive in time."))
         else:
-            self._transport.close()
+            self.hold(reading=True)
+            if self._in_head:
+                self._due(self._limits.header_timeout_s)
+            elif exchange.ended:
+                self._due(self._limits.keep_alive_s)
+
+    def check(self, now: float) -> None:
+        """Called by the hub's timer: cut a client that takes nothing, expire one that sends nothing."""
+        unsent = self._transport.get_write_buffer_size()
+        taken = self._written - unsent
+        if not unsent or taken != self._taken:
+            self._taken = taken
+            self._flush_by = now + self._limits.write_timeout_s
+        elif now > self._flush_by:
+            self._transport.abort()
+            return
+        if unsent and self._active is None and not self._lingering:
+            self._due(self._limits.keep_alive_s)  # still taking its last answer: not idle yet
+        elif now > self._read_by:
+            self._expire()
 
     def refuse(self, error: PenstockError) -> None:
-        """Answer in the API's error shape, unless an answer is under way, and close."""
-        self.deadline = _NEVER
-        busy = self._active
-        if busy is None or not (busy.begun or busy.ended):
+        """Answer in the API's error shape, unless an answer has begun, and close after the answer under way."""
+        self._read_by = _NEVER
+        self._broken = True
+        asked = self._filling
+        if self._active is not None and self._active is not asked:
+            return  # a later request is bad: the earlier one still gets its answer, then finished() closes
+        if asked is None or not (asked.begun or asked.ended):
             body = msgspec.json.encode(error.body())
             head = f"HTTP/1.1 {error.status} Refused\r\ncontent-type: application/json\r\nconnection: close\r\n"
             identity = f"x-request-id: req_{os.urandom(12).hex()}\r\ncontent-length: {len(body)}\r\n\r\n"
-            self._transport.write((head + identity).encode() + body)
-        self._transport.close()
-
-    def close(self) -> None:
-        """Close after what was written."""
-        self._transport.close()
+            self.write((head + identity).encode() + body)
+        self._active = None
+        if asked is not None:
+            asked.hang_up(self._hub.hang_up_reason)
+        self._close_gently(unread=True)
 
     def drain(self) -> None:
         """Close when nothing is under way; else after the answer."""
@@ -246,33 +272,84 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._active.keep_alive = False
 
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
     # Inside
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.refuse(PenstockError("invalid_request", "This is not a valid HTTP/1.1 request."))
+
+    def _check_size(self) -> None:
+        """Bound the head, and what a body carries beside itself: chunk sizes, extensions, trailers."""
+        limit = self._limits.max_header_bytes
+        filling = self._filling
+        if filling is not None:
+            limit += 16 * filling.fed
+        elif not self._in_head:
+            return
+        if self._received > limit and not self._broken:
+            self.refuse(PenstockError("header_too_large", f"Headers exceed {self._limits.max_header_bytes} bytes."))
+
+    def _expire(self) -> None:
+        if self._lingering or self._transport.is_closing():
+            self._transport.abort()
+        elif self._filling is not None and not self._filling.answered:
+            self.refuse(PenstockError("request_timeout", "The request's body did not arrive in time."))
+        elif self._in_head:
+            self.refuse(PenstockError("request_timeout", "The request's headers did not arrive in time."))
+        else:
+            self._transport.close()
+
+    def _close_gently(self, *, unread: bool) -> None:
+        """Close; with input unread, end only our side first: a reset would take the answer from the client."""
+        if not unread or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._lingering = True
+        self.hold(reading=True)
+        self._transport.write_eof()
+        self._due(_LINGER_S)
 
     def _start(self, exchange: Exchange) -> None:
         self._active = exchange
+        if exchange.ended:
+            self._read_by = _NEVER
+        else:
+            self._due(self._limits.body_timeout_s)
         task = exchange.task = self._hub.loop.create_task(exchange.run(self._hub.app))
         self._hub.tasks.add(task)
         task.add_done_callback(self._hub.tasks.discard)
 
     def _end_request(self) -> None:
         exchange, self._filling = self._filling, None
-        self.deadline = _NEVER
+        self._received = 0
         if exchange is None:
             return
         exchange.end()
-        if exchange.answered and self._active is None:
-            self._wait(self._limits.keep_alive_s)
+        if exchange is self._active:
+            self._read_by = _NEVER
+        elif self._active is None:
+            self._due(self._limits.keep_alive_s)
 
-    def _wait(self, seconds: float) -> None:
-        self.deadline = self._hub.loop.time() + seconds
+    def _due(self, seconds: float) -> None:
+        self._read_by = self._hub.loop.time() + seconds
 
-    def _scope(self, parser: Any) -> dict[str, Any]:
+    def _scope(self, parser: Any, version: str) -> dict[str, Any]:
         path, _, query = self._url.partition(b"?")
+        if not path.startswith(b"/"):
+            path = _origin_form(path)
         text = path.decode("latin-1")
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": parser.get_http_version(),
+            "http_version": version,
             "method": parser.get_method().decode("ascii"),
             "scheme": "http",
             "path": unquote(text) if "%" in text else text,
@@ -298,7 +375,7 @@ class HttpConnection(asyncio.Protocol):
         self._raw_left = int(lengths[0]) if lengths else 0
         rest = self._take_raw(rest)
         if rest:
-            self.data_received(rest)
+            self._parse(rest)
 
     def _take_raw(self, data: bytes) -> bytes:
         body, rest = data[: self._raw_left], data[self._raw_left :]
@@ -310,15 +387,22 @@ class HttpConnection(asyncio.Protocol):
         return rest
 
 
+def _origin_form(target: bytes) -> bytes:
+    """The path of an absolute-form target, which a proxy's client may send (RFC 9112, 3.2.2)."""
+    _, scheme, rest = target.partition(b"://")
+    return b"/" + rest.partition(b"/")[2] if scheme else target
+
+
 async def close_all(hub: Hub, bound_s: float) -> None:
-    """Let open answers finish within the bound, then cancel them; each may still say why."""
+    """Let open answers finish and reach their clients within the bound, then cancel; each may still say why."""
     hub.draining = True
     for connection in tuple(hub.connections):
         connection.drain()
-    if hub.tasks:
-        await asyncio.wait(tuple(hub.tasks), timeout=bound_s)
+    if await hub.emptied(bound_s):
+        return
     for task in tuple(hub.tasks):
         task.cancel()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(1.0):
-            await asyncio.gather(*hub.tasks, return_exceptions=True)
+    if not await hub.emptied(_CUT_S):
+        for connection in tuple(hub.connections):
+            connection.abort()
+        await hub.emptied(_CUT_S)

@@ -42,9 +42,6 @@ class DataServer:
         await self._stop.wait()
         server.close()
         await close_all(hub, self._drain_s)
-        for connection in tuple(hub.connections):
-            connection.close()
-        await asyncio.sleep(0)  # what was written last leaves before the process does
 
     def stop(self) -> None:
         """Stop accepting, let open answers finish within the bound, cut the rest."""

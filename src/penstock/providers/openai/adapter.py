@@ -8,7 +8,7 @@ from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest, EventStre
 from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
-from penstock.providers.openai.events import ABSENT, Relay, WireUsage
+from penstock.providers.openai.events import ABSENT, Relay, read_usage
 from penstock.providers.transport import Headers, Transport
 
 _ERROR_BODY_LIMIT = 64 * 1024
@@ -19,7 +19,7 @@ _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 class _Answer(msgspec.Struct):
     choices: msgspec.Raw = msgspec.Raw()  # an empty Raw is an absent field; Raw cannot be part of a union
-    usage: WireUsage | None = None
+    usage: msgspec.Raw = msgspec.Raw()
 
 
 _answer = msgspec.json.Decoder(_Answer)
@@ -115,7 +115,7 @@ def _whole(body: bytes) -> ChatEvent:
         raise UpstreamError(
             "upstream_error", f"The upstream failed: {faults.mask(said)}" if said else "The upstream sent no answer."
         )
-    return ChatEvent(body, usage=answer.usage.normalised() if answer.usage else None, done=True)
+    return ChatEvent(body, usage=read_usage(answer.usage), done=True)
 
 
 async def _refusal(response: Response) -> UpstreamError:

@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
 
@@ -21,28 +21,40 @@ _MARKS = re.compile(rb'"usage": ?\{|"error":|\[DONE\]')
 ABSENT = (b"", b"null")
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
 class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
+    cached_tokens: _Count | None = None
 
 
-class WireUsage(msgspec.Struct):
-    """``usage`` as the dialect writes it."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+class _WireUsage(msgspec.Struct):
+    prompt_tokens: _Count
+    completion_tokens: _Count = 0
     prompt_tokens_details: _Details | None = None
 
-    def normalised(self) -> Usage:
-        """The meter's counts."""
-        cached = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
-        return Usage(
-            input_tokens=self.prompt_tokens, output_tokens=self.completion_tokens, cached_input_tokens=cached or 0
-        )
+
+_usage_decoder = msgspec.json.Decoder(_WireUsage)
+
+
+def read_usage(raw: msgspec.Raw) -> Usage | None:
+    """The meter's counts from ``usage`` as the dialect writes it; None when it is absent or makes no sense.
+
+    A good answer is not thrown away for a bad count: the meter then estimates, and says so.
+    """
+    if bytes(raw) in ABSENT:
+        return None
+    try:
+        wire = _usage_decoder.decode(raw)
+    except (ValueError, RecursionError):
+        return None
+    cached = wire.prompt_tokens_details.cached_tokens if wire.prompt_tokens_details else None
+    return Usage(input_tokens=wire.prompt_tokens, output_tokens=wire.completion_tokens, cached_input_tokens=cached or 0)
 
 
 class _Chunk(msgspec.Struct):
     choices: list[msgspec.Raw] | None = None
-    usage: WireUsage | None = None
+    usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
 
 
@@ -92,7 +104,10 @@ class Relay:
 
     async def aclose(self) -> None:
         """Hang up unless the answer is complete."""
-        self._response.close()
+        if self._done:
+            self._response.let_go()
+        else:
+            self._response.close()
 
     def _take(self, block: bytes) -> None:
         """Turn a block into events: whole and untouched where nothing in it concerns the meter."""
@@ -102,8 +117,10 @@ class Relay:
         if self._parser is None:
             whole, self._rest = _split(self._rest, block)
             if not _MARKS.search(whole):
-                if whole:
-                    self._ready.append(ChatEvent(whole, whole.count(b"\n\n")))
+                # A quote inside a JSON string is escaped and so is a line break: this counts events, not text. A block
+                # of comments alone is no event: it must not decide that this target has answered.
+                if count := whole.count(b"\ndata:") + whole.startswith(b"data:"):
+                    self._ready.append(ChatEvent(whole, count))
                 return
             payloads = SseParser(_MAX_EVENT).feed(whole)
         else:
@@ -135,7 +152,7 @@ def _read(payload: bytes, *, keep_usage: bool) -> ChatEvent:
     if bytes(chunk.error) not in ABSENT:
         said = read_fault(payload).message
         raise UpstreamError("upstream_error", f"The upstream failed: {mask(said)}" if said else "The upstream failed.")
-    usage = chunk.usage.normalised() if chunk.usage is not None else None
+    usage = read_usage(chunk.usage)
     only_usage = usage is not None and not chunk.choices
     frame = b"" if only_usage and not keep_usage else b"data: " + payload + b"\n\n"
     return ChatEvent(frame, 0 if only_usage else 1, usage)
