@@ -39,7 +39,8 @@ from penstock.providers.catalogue import build_catalogue
 from penstock.providers.openai.adapter import OpenAIAdapter
 from penstock.providers.transport import Endpoint, Transport
 from penstock.settings.tree import ModelRow, ProviderRow, Settings, TargetRow
-from penstock.web.http1 import HttpConnection, HttpLimits, Hub
+from penstock.web.http1 import HttpConnection
+from penstock.web.hub import HttpLimits, Hub
 
 _KEY = "inf-" + "k" * 43
 _BODY = body_text(streamed=False).encode()

@@ -4,7 +4,7 @@ set -eu
 curl --silent --show-error --no-buffer --fail-with-body "$INFERENCE_URL/v1/chat/completions" \
     -H "Authorization: Bearer $INFERENCE_KEY" \
     -d '{
-          "model": "'"$INFERENCE_MODEL_ID"'",
+          "model": "'"${INFERENCE_MODEL_ID:-smollm2-135m-instruct}"'",
           "max_tokens": 40,
           "stream": true,
           "stream_options": {"include_usage": true},

@@ -1,5 +1,5 @@
 // One plain request with the fetch that Node has built in.
-const { INFERENCE_URL, INFERENCE_KEY, INFERENCE_MODEL_ID } = process.env;
+const { INFERENCE_URL, INFERENCE_KEY, INFERENCE_MODEL_ID = "smollm2-135m-instruct" } = process.env;
 
 const response = await fetch(`${INFERENCE_URL}/v1/chat/completions`, {
   method: "POST",

@@ -6,7 +6,7 @@ const { OpenAI } = createRequire(import.meta.url)("openai");
 
 const client = new OpenAI({ baseURL: `${process.env.INFERENCE_URL}/v1`, apiKey: process.env.INFERENCE_KEY });
 const stream = await client.chat.completions.create({
-  model: process.env.INFERENCE_MODEL_ID,
+  model: process.env.INFERENCE_MODEL_ID ?? "smollm2-135m-instruct",
   max_tokens: 40,
   messages: [{ role: "user", content: "Name a colour of the sea." }],
   stream: true,

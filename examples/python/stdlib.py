@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 
 body = {
-    "model": os.environ["INFERENCE_MODEL_ID"],
+    "model": os.environ.get("INFERENCE_MODEL_ID", "smollm2-135m-instruct"),
     "max_tokens": 40,
     "messages": [{"role": "user", "content": "Name a colour of the sea."}],
 }

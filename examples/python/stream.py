@@ -6,7 +6,7 @@ from openai import OpenAI
 
 client = OpenAI(base_url=os.environ["INFERENCE_URL"] + "/v1", api_key=os.environ["INFERENCE_KEY"])
 stream = client.chat.completions.create(
-    model=os.environ["INFERENCE_MODEL_ID"],
+    model=os.environ.get("INFERENCE_MODEL_ID", "smollm2-135m-instruct"),
     messages=[{"role": "user", "content": "Name a colour of the sea."}],
     max_tokens=40,
     stream=True,

@@ -7,7 +7,7 @@ from openai import OpenAI
 
 client = OpenAI(base_url=os.environ["INFERENCE_URL"] + "/v1", api_key=os.environ["INFERENCE_KEY"])
 answer = client.chat.completions.create(
-    model=os.environ["INFERENCE_MODEL_ID"],
+    model=os.environ.get("INFERENCE_MODEL_ID", "smollm2-135m-instruct"),
     messages=[{"role": "user", "content": "The ferry was late and cold."}],
     response_format={
         "type": "json_schema",

@@ -7,7 +7,7 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 client = OpenAI(base_url=os.environ["INFERENCE_URL"] + "/v1", api_key=os.environ["INFERENCE_KEY"])
-model = os.environ["INFERENCE_MODEL_ID"]
+model = os.environ.get("INFERENCE_MODEL_ID", "smollm2-135m-instruct")
 tools: list[ChatCompletionToolParam] = [
     {
         "type": "function",

@@ -5,7 +5,7 @@ require "net/http"
 uri = URI("#{ENV.fetch('INFERENCE_URL')}/v1/chat/completions")
 headers = { "Authorization" => "Bearer #{ENV.fetch('INFERENCE_KEY')}", "Content-Type" => "application/json" }
 body = {
-  model: ENV.fetch("INFERENCE_MODEL_ID"),
+  model: ENV.fetch("INFERENCE_MODEL_ID", "smollm2-135m-instruct"),
   max_tokens: 40,
   messages: [{ role: "user", content: "Name a colour of the sea." }]
 }

@@ -97,3 +97,17 @@ def test_an_accepted_parameter_without_effect_is_named(server: Server) -> None:
     answer = ask(server, key_of(server), service_tier="flex", user="u1")
     assert answer.status_code == 200
     assert answer.headers["penstock-ignored-params"] == "service_tier"
+
+
+def test_a_bad_weights_file_of_another_model_does_not_stop_the_start(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(home, "--set", "engine.context=512") as first:
+        whole = home / "weights" / "smollm2-135m-instruct.gguf"
+        broken = tmp_path / "broken.gguf"
+        with whole.open("rb") as file:
+            broken.write_bytes(file.read(5_000_000))
+        first.cli("models:add", str(broken), "--as", "broken")
+    with running(home, "--set", "engine.context=512") as second:
+        assert ask(second, key_of(second)).status_code == 200
+        assert "penstock models:remove broken" in second.log.read_text()
+        second.cli("models:remove", "broken")

@@ -15,11 +15,21 @@ from tests.cli.program import Penstock
 from tests.server import ROOT, scratch_env
 
 
-def gateway_script(handler: BaseHTTPRequestHandler, asked: Asked) -> None:
-    """A gateway that repeats the last message; on the model ``broken-model`` it fails in the middle."""
-    if asked.path == "/v1/models":
+def send_models(handler: BaseHTTPRequestHandler, model: str) -> None:
+    """The list of models, or one of them; there is none by the name ``nope``."""
+    if not model:
         data = [{"id": "claude-4-5-sonnet", "stand_in": True}, {"id": "smollm2-135m-instruct", "stand_in": False}]
         send(handler, 200, {"object": "list", "data": data})
+    elif model == "nope":
+        send(handler, 404, {"error": {"message": "The model 'nope' does not exist."}})
+    else:
+        send(handler, 200, {"id": model, "object": "model"})
+
+
+def gateway_script(handler: BaseHTTPRequestHandler, asked: Asked) -> None:
+    """A gateway that repeats the last message; on the model ``broken-model`` it fails in the middle."""
+    if asked.path.startswith("/v1/models"):
+        send_models(handler, asked.path.removeprefix("/v1/models").removeprefix("/"))
     elif not asked.headers.get("authorization", "").startswith("Bearer inf-"):
         send(handler, 401, {"error": {"message": "no key"}, "message": "no key"})
     elif asked.path != "/v1/chat/completions":

@@ -9,7 +9,7 @@ import uvicorn
 
 from penstock.control import api, bootstrap
 from penstock.control.context import ControlContext
-from penstock.providers.catalogue import build_catalogue
+from penstock.providers.catalogue import LocalModel, build_catalogue
 from penstock.settings.load import load_settings
 from penstock.store.database import Database
 
@@ -19,7 +19,8 @@ def main(home: Path, gateway_url: str) -> None:
     settings = load_settings({"home": str(home)}, {})
     db = Database.open(home / "penstock.db", home=home)
     bootstrap.ensure_operator(db, home, settings.control.operator_email)
-    context = ControlContext(gateway_url=gateway_url, catalogue=build_catalogue(settings, ()), version="test")
+    local = LocalModel(id=settings.engine.model, context_window=2048, provider="embedded")
+    context = ControlContext(gateway_url=gateway_url, catalogue=build_catalogue(settings, (local,)), version="test")
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     server = uvicorn.Server(uvicorn.Config(api.build(db, context), log_level="warning", lifespan="off"))

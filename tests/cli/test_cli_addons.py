@@ -123,3 +123,38 @@ def test_model_resources_are_shown_one_or_all(penstock: Penstock, app: str) -> N
     assert "=== standard" in shown
     one = penstock.json("ai:models:info", "INFERENCE", "-a", app, "--json")
     assert [(found["model_alias"], found["ready"]) for found in one] == [("INFERENCE", "Yes")]
+
+
+def test_the_standard_plan_leads_to_its_models_and_says_which_are_stand_ins(penstock: Penstock, app: str) -> None:
+    made = penstock.ok("addons:create", "heroku-inference:standard", "-a", app)
+    assert made.splitlines()[-1] == "Use penstock ai:models:list to view the models that it opens."
+    shown = penstock.ok("ai:models:info", "-a", app)
+    assert "claude-4-5-sonnet (answered by smollm2-135m-instruct, a stand-in)" in shown
+    assert "smollm2-135m-instruct" in [line.split()[-1] for line in shown.splitlines() if line]
+
+
+def test_a_model_plan_says_that_another_model_answers(penstock: Penstock, app: str) -> None:
+    penstock.ok("ai:models:create", "claude-3-7-sonnet", "-a", app)
+    assert "smollm2-135m-instruct (a stand-in)" in penstock.ok("ai:models:info", "-a", app)
+
+
+def test_a_region_that_there_is_not_is_refused_by_name(penstock: Penstock, app: str) -> None:
+    told = penstock.refused("addons:create", "heroku-inference:standard", "-a", app, "--", "--region=mars")
+    assert "config.region must be one of us, eu." in told
+
+
+def test_destroying_what_other_apps_use_asks_for_force_and_not_for_what_was_given(penstock: Penstock, app: str) -> None:
+    other = f"{app}-o"
+    penstock.ok("create", other)
+    penstock.ok("addons:create", "heroku-inference:standard", "-a", app, "--name", f"used-{app}")
+    penstock.ok("addons:attach", f"used-{app}", "-a", other, "--as", "USED")
+    told = penstock.refused("addons:destroy", f"used-{app}", "-a", app, "--confirm", app)
+    assert f"used-{app} is also attached to {other}. To destroy it there too, use --force." in told
+    assert "confirm" not in told.replace("confirmation_required", "")
+    penstock.ok("addons:destroy", f"used-{app}", "-a", app, "--confirm", app, "--force")
+    penstock.ok("apps:destroy", other, "--confirm", other)
+
+
+def test_a_missing_app_names_the_variable_that_stands_in_for_it(penstock: Penstock) -> None:
+    assert "HEROKU_APP" in penstock.refused("config", code=2)
+    assert "HEROKU_APP" in penstock.refused("apps:info", code=2)

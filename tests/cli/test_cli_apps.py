@@ -90,3 +90,17 @@ def test_heroku_app_stands_in_for_the_option(penstock: Penstock, app: str) -> No
 
 def test_a_pair_without_an_equals_sign_is_refused(penstock: Penstock, app: str) -> None:
     assert "FOO=bar" in penstock.refused("config:set", "NOPE", "-a", app)
+
+
+def test_an_empty_value_is_shown_as_such(penstock: Penstock, app: str) -> None:
+    assert penstock.ok("config:set", "EMPTY=", "FULL=1", "-a", app).splitlines() == ["EMPTY:", "FULL:  1"]
+    assert "EMPTY:" in penstock.ok("config", "-a", app).splitlines()
+    assert "EMPTY=''" in penstock.ok("config", "-a", app, "-s").splitlines()
+
+
+def test_a_name_that_no_shell_takes_is_left_out_of_the_shell_form(penstock: Penstock, app: str) -> None:
+    penstock.ok("config:set", "has.dot=1", "PLAIN=2", "-a", app)
+    for line in (["config", "-s"], ["config:get", "-s", "has.dot", "PLAIN"]):
+        done = penstock(*line, "-a", app)
+        assert (done.returncode, done.stdout) == (0, "PLAIN=2\n")
+        assert done.stderr == "has.dot is left out: no shell takes that as a variable's name.\n"

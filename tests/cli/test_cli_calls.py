@@ -128,3 +128,35 @@ def test_json_answers_keep_letters_of_every_language(penstock: Penstock, model_p
     shown = penstock.ok("ai:models:call", "-a", model_plan, "-p", "größe 漢字", "--json")
     assert json.loads(shown)["choices"][0]["message"]["content"] == "echo: größe 漢字"
     assert "漢字" in shown
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_call(
+    penstock: Penstock, model_plan: str, gateway: Double, tmp_path: Path
+) -> None:
+    before = len(gateway.asked)
+    line = ["ai:models:call", "-a", model_plan, "-p", "hi", "-o"]
+    assert "there is no folder" in penstock.refused(*line, str(tmp_path / "none" / "answer.txt"))
+    assert "it is a folder" in penstock.refused(*line, str(tmp_path))
+    assert len(gateway.asked) == before
+
+
+def test_a_missing_optfile_is_named_in_a_plain_line(penstock: Penstock, model_plan: str) -> None:
+    told = penstock.refused("ai:models:call", "-a", model_plan, "--optfile", "/nonexistent.json")
+    assert "Error: --optfile /nonexistent.json cannot be read: No such file or directory." in told
+
+
+def test_chat_refuses_an_unknown_model_at_once_and_keeps_the_old_one(
+    penstock: Penstock, standard: str, gateway: Double
+) -> None:
+    done = penstock("chat", "-a", standard, stdin="/model nope\none\n")
+    assert "The model 'nope' does not exist." in done.stderr
+    assert "Model: smollm2-135m-instruct" in done.stderr
+    assert gateway.asked[-1].body["model"] == "smollm2-135m-instruct"
+    assert done.returncode == 1
+
+
+def test_chat_and_call_say_alike_that_an_app_has_several_resources(penstock: Penstock, standard: str) -> None:
+    penstock.ok("ai:models:create", "claude-3-7-sonnet", "-a", standard, "--as", "OTHER")
+    for line in (["chat"], ["ai:models:call", "-p", "hi"]):
+        assert "Ambiguous identifier" in penstock.refused(*line, "-a", standard)
+    assert penstock.ok("chat", "OTHER", "-a", standard, stdin="one\n").strip() == "echo: one"

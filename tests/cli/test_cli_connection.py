@@ -129,3 +129,11 @@ def test_a_bad_address_is_a_usage_error(offline: Penstock) -> None:
 
 def test_only_the_debug_variable_shows_a_traceback(offline: Penstock) -> None:
     assert "Traceback" in offline.within(PENSTOCK_DEBUG="1")("apps").stderr
+
+
+def test_an_address_that_is_the_gateways_is_said(offline: Penstock) -> None:
+    body = {"error": {"message": "no such route", "code": "route_not_found"}, "message": "no such route"}
+    for status in (401, 404):
+        with serving(lambda handler, asked, status=status: send(handler, status, body)) as gateway:  # type: ignore[misc]
+            told = offline.refused("apps", "--control-url", gateway.url, code=2)
+        assert f"{gateway.url} is the gateway" in told

@@ -10,6 +10,7 @@ from penstock.cli.commands.serve import parse_pairs
 from penstock.cli.provisioning import parse_config
 from penstock.settings.load import every_setting
 from tests.cli.program import Penstock
+from tests.engine.test_weights import tiny_gguf
 from tests.needs import require_program
 
 
@@ -105,3 +106,26 @@ def test_bash_completes_names_in_both_spellings_and_options(offline: Penstock) -
 def test_fish_is_given_a_summary_with_each_name(offline: Penstock) -> None:
     asked = offline.within(_PENSTOCK_COMPLETE="fish_complete", COMP_WORDS="penstock who", COMP_CWORD="who")
     assert "whoami" in asked.ok()
+
+
+def test_settings_spells_booleans_as_the_file_does(offline: Penstock) -> None:
+    shown = {line.split()[-1] for line in offline.ok("settings").splitlines() if line}
+    assert shown & {"true", "false"}
+    assert not shown & {"True", "False"}
+
+
+def test_help_names_the_version_option(offline: Penstock) -> None:
+    assert "--version" in offline.ok("--help")
+    assert offline.ok("--version").startswith("penstock/")
+
+
+def test_a_model_is_removed_by_its_id_and_an_unknown_one_refused(offline: Penstock, tmp_path: Path) -> None:
+    file = tmp_path / "mine.gguf"
+    file.write_bytes(tiny_gguf())
+    offline.ok("models:add", str(file), "--as", "mine")
+    [entry] = offline.json("models", "--json")
+    assert offline.ok("models:remove", "mine") == "Removed mine"
+    assert offline.json("models", "--json") == []
+    assert not Path(entry["path"]).exists()
+    assert file.exists()
+    assert "mine" in offline.refused("models:remove", "mine")

@@ -106,11 +106,11 @@ def serving(app: AsgiApp) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running_plane(home: Path) -> Iterator[Plane]:
+def running_plane(home: Path, *, revocation_s: float = 0.0) -> Iterator[Plane]:
     """The whole control plane over a new database in ``home``."""
     db = Database.open(home / "penstock.db")
     token = ensure_operator(db, home, EMAIL)
-    context = ControlContext(gateway_url=f"{GATEWAY}/", catalogue=CATALOGUE, version="0.0.0")
+    context = ControlContext(gateway_url=f"{GATEWAY}/", catalogue=CATALOGUE, version="0.0.0", revocation_s=revocation_s)
     try:
         with (
             serving(build(db, context)) as url,

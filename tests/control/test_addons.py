@@ -123,6 +123,7 @@ def test_a_bad_plan_is_422_with_the_words_that_the_plugin_looks_for(plane: Plane
         ({"plan": "heroku-inference", "attachment": {"name": 4}}, "name"),
         ({"plan": "heroku-inference", "config": []}, "config"),
         ({"plan": "heroku-inference", "config": {"region": {}}}, "config.region"),
+        ({"plan": "heroku-inference", "config": {"region": "mars"}}, "config.region must be one of us, eu"),
         ({"plan": "heroku-inference", "name": "Bad Name"}, "Name of the add-on"),
         ({"plan": "heroku-inference", "name": "abcdefab-0000-4000-8000-000000000000"}, "Name of the add-on"),
     ],
@@ -197,7 +198,7 @@ def test_destroying_what_other_apps_use_asks_for_confirmation(plane: Plane) -> N
     path = f"/apps/{app}/addons/{made['id']}"
     status, body = plane.refused("DELETE", path, force=False)
     assert (status, body["id"]) == (422, "confirmation_required")
-    assert other in body["message"]
+    assert body["message"] == f"{made['name']} is also attached to {other}. To destroy it there too, use --force."
     assert plane.refused("DELETE", path, confirm="another-app")[0] == 422
     assert plane.refused("DELETE", path, force="yes")[0] == 422
     assert plane.ok("DELETE", path, confirm=app)["state"] == "deprovisioned"

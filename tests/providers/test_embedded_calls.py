@@ -140,12 +140,21 @@ def test_a_choice_without_its_tool_is_refused(engine: RunningEngine, choice: Any
     assert (raised.value.code, raised.value.param) == ("invalid_value", "tool_choice")
 
 
-@pytest.mark.parametrize("parameters", [{"type": "string"}, {"type": "object", "not": {}}, {"properties": 3}])
-def test_parameters_that_cannot_be_enforced_are_refused(engine: RunningEngine, parameters: Any) -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+def test_a_tool_that_cannot_be_enforced_is_refused_when_required(engine: RunningEngine) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "not": {}}}}
     with pytest.raises(PenstockError) as raised:
-        engine.ask(user="x", tools=[tool], tool_choice="auto")
-    assert raised.value.status == 400
+        engine.ask(user="x", tools=[*TOOLS, tool], tool_choice="required")
+    assert (raised.value.status, raised.value.param) == (400, "tools[2].function.parameters")
+
+
+def test_a_tool_that_cannot_be_enforced_is_called_with_any_object(engine: RunningEngine) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "not": {"required": ["z"]}}}}
+    fields = {**BEGINS, "tools": [tool], "max_tokens": 600}
+    (choice,) = engine.ask(user="Weather in Oslo?", **fields)["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    (call,) = choice["message"]["tool_calls"]
+    assert isinstance(json.loads(call["function"]["arguments"]), dict)
+    assert engine.adapter.ignored(bound(user="x", **fields).chat) == ("tools[0].function.parameters",)
 
 
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(1, 9), min_size=1, max_size=8), opened=st.booleans())

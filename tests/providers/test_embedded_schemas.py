@@ -17,6 +17,11 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"if": {}, "then": {}}, "unsupported_schema", "if"),
     ({"type": "object", "patternProperties": {"^a": {}}}, "unsupported_schema", "patternProperties"),
     ({"type": "object", "propertyNames": {"maxLength": 3}}, "unsupported_schema", "propertyNames"),
+    ({"type": "object", "propertyNames": {"type": "integer"}}, "unsupported_schema", "propertyNames"),
+    ({"type": "string", "nullable": "yes"}, "unsupported_schema", "nullable"),
+    ({"type": "array", "items": [{"type": "integer"}]}, "unsupported_schema", "prefixItems"),
+    ({"type": "integer", "minimum": 1, "exclusiveMinimum": True}, "unsupported_schema", "draft 4"),
+    ({"oneOf": [{"type": "string", "nullable": True}, {"type": "null"}]}, "unsupported_schema", "oneOf"),
     ({"type": "array", "contains": {}}, "unsupported_schema", "contains"),
     ({"type": "string", "format": "regex"}, "unsupported_schema", "format 'regex'"),
     ({"type": "string", "pattern": "(?=a)b"}, "unsupported_schema", "pattern"),
@@ -87,6 +92,9 @@ KEPT = [
     {"type": "object", "properties": {"k": {"enum": [1, 2]}}, "anyOf": [{"required": ["k"]}, {"required": ["z"]}]},
     {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b", "maxLength": 4}, "b": {"minLength": 2}}},
     {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "boolean"}}, {"const": 5}]},
+    {"type": "object", "propertyNames": {"type": "string"}, "additionalProperties": {"type": "integer"}},
+    {"type": "string", "format": "ipv6"},
+    {"allOf": [{"type": "string", "nullable": True}, {"type": "string", "maxLength": 3}]},
     True,
     {},
 ]  # fmt: skip
@@ -99,3 +107,17 @@ def test_the_edges_of_the_subset_are_kept(schema: Any) -> None:
         rules = parse(schema_grammar(schema, budget=budget, where="x"))
         for _ in range(60):
             check(sample(rules, choose), schema)
+
+
+@pytest.mark.parametrize("schema", [{"type": "integer", "nullable": True}, {"type": "integer", "enum": [7, None]}])
+def test_nullable_adds_null_to_the_type(schema: Any) -> None:
+    schema = {**schema, "nullable": True}
+    rules, choose = parse(schema_grammar(schema, budget=100, where="x")), random.Random(3)
+    written = {sample(rules, choose) for _ in range(60)}
+    assert "null" in written
+    assert len(written) > 1
+
+
+def test_nullable_beside_an_enum_without_null_adds_nothing() -> None:
+    schema = {"type": "string", "enum": ["a"], "nullable": True}
+    assert sample(parse(schema_grammar(schema, budget=100, where="x")), random.Random(3)) == '"a"'

@@ -94,10 +94,33 @@ def test_a_section_written_as_a_value_says_how_to_write_it(tmp_path: Path) -> No
     assert mistake(tmp_path, "gateway = 8400\n") == "penstock.toml:1: 'gateway' is a section, write [gateway]"
 
 
-def test_an_unknown_field_of_a_row_is_named_with_the_line_of_the_rows(tmp_path: Path) -> None:
+def test_an_unknown_field_of_a_row_is_named_with_its_line(tmp_path: Path) -> None:
     said = mistake(tmp_path, '\n[[provider]]\nname = "lab"\nbase_url = "http://127.0.0.1:1"\nkey = "x"\n')
-    assert said.startswith("penstock.toml:2: provider: ")
+    assert said.startswith("penstock.toml:5: provider: ")
     assert "`key`" in said
+
+
+ROW = '[[provider]]\nname = "a"\nbase_url = "http://a"\n'
+MODEL = '[[model]]\nid = "m"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"{ROW}bogus = 1\n{ROW}", 4),
+        (f"{ROW}{ROW}bogus = 1\n", 7),
+        (f"{ROW}# bogus = 1\n{ROW} 'bogus' = 1\n{ROW}", 8),
+        (f"[gateway]\nport = 0\n{ROW}{MODEL}targets = []\n{ROW}bogus = 1\n[log]\n", 12),
+        (f'{ROW}[[provider]]\nname = 1\nbase_url = "x"\n{ROW}', 5),
+        (f'{ROW}[[provider]]\nname = "b"\n{ROW}', 4),
+        ('provider = [\n{ name = "a", base_url = "x" },\n{ name = "b", base_url = "x", bogus = 1 },\n]\n', 3),
+        (f'{MODEL}targets = [\n{{ provider = "a", model = "x" }},\n{{ provider = "a", bogus = "x" }},\n]\n', 5),
+        (f'{MODEL}[[model.targets]]\nprovider = "a"\nmodel = "x"\n[[model.targets]]\nbogus = "a"\n{MODEL}', 7),
+        (f"{MODEL}targets = []\n{MODEL}bogus = 1\ntargets = []\n{MODEL}", 6),
+    ],
+)
+def test_a_mistake_in_one_of_many_rows_is_told_with_its_own_line(tmp_path: Path, text: str, line: int) -> None:
+    assert mistake(tmp_path, text).startswith(f"penstock.toml:{line}: ")
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

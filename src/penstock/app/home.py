@@ -56,11 +56,17 @@ class Home:
             left.unlink(missing_ok=True)
 
     def announce(self, ready: dict[str, Any], extra: str | None) -> None:
-        """Write run/ready.json, and the file that the operator named, atomically."""
+        """Write run/ready.json, and the file that the operator named, atomically. Raises HomeError."""
         for path in self._ready_files(extra):
-            draft = path.with_name(f"{path.name}.{os.getpid()}")
-            draft.write_bytes(msgspec.json.encode(ready) + b"\n")
-            draft.replace(path)
+            draft = path.with_name(f"{path.name or 'ready'}.{os.getpid()}")
+            try:
+                draft.write_bytes(msgspec.json.encode(ready) + b"\n")
+                draft.replace(path)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    draft.unlink()
+                remedy = f"serve.ready_file {path}" if extra and path == Path(extra) else f"{path}"
+                raise HomeError(f"{remedy} cannot be written ({error.strerror})") from error
 
     def withdraw(self, extra: str | None) -> None:
         """Remove the ready files."""

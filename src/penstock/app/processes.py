@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 import time
@@ -10,6 +11,7 @@ import time
 import msgspec
 
 from penstock.app.boot import Boot
+from penstock.settings.tree import Settings
 
 _log = logging.getLogger("penstock.app")
 _FIRST_DELAY_S = 0.1
@@ -51,8 +53,9 @@ class ChildProcess:
         """SIGTERM, wait for open answers up to the bound, then kill."""
         if self._watcher is not None:
             self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+            (failure,) = await asyncio.gather(self._watcher, return_exceptions=True)
+            if isinstance(failure, Exception):
+                _log.error("%s: its watch had failed (%s)", self.name, failure)
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -70,9 +73,15 @@ class ChildProcess:
     async def _spawn(self) -> None:
         pipe = asyncio.subprocess.PIPE
         # -P keeps a folder named penstock in the working directory from being imported instead of ours.
-        process = self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "penstock.app.child", stdin=pipe, stdout=pipe, pass_fds=(self._boot.listener,)
-        )
+        command = (sys.executable, "-P", "-m", "penstock.app.child")
+        # Upstreams are called by the gateway workers alone.
+        env = None if self._boot.role == "gateway" else environment_without_secrets(self._boot.settings)
+        try:
+            process = self._process = await asyncio.create_subprocess_exec(
+                *command, stdin=pipe, stdout=pipe, pass_fds=(self._boot.listener,), env=env
+            )
+        except OSError as error:
+            raise ChildFailed(f"{self.name}: cannot be started ({error.strerror or error})") from error
         assert process.stdin is not None
         assert process.stdout is not None
         line = b""
@@ -98,9 +107,21 @@ class ChildProcess:
             if time.monotonic() - began >= _HEALTHY_S:
                 self._delay_s = _FIRST_DELAY_S
             _log.warning("%s ended with status %s; next start in %.1f s", self.name, code, self._delay_s)
-            await asyncio.sleep(self._delay_s)
-            self._delay_s = min(self._delay_s * 2, _MAX_DELAY_S)
-            try:
-                await self._spawn()
-            except ChildFailed as error:
-                _log.error("%s", error)
+            while not await self._restarted():
+                pass
+
+    async def _restarted(self) -> bool:
+        await asyncio.sleep(self._delay_s)
+        self._delay_s = min(self._delay_s * 2, _MAX_DELAY_S)
+        try:
+            await self._spawn()
+        except (ChildFailed, OSError) as error:
+            _log.error("%s; next start in %.1f s", error, self._delay_s)
+            return False
+        return True
+
+
+def environment_without_secrets(settings: Settings) -> dict[str, str]:
+    """This process's environment without the variables that hold the providers' secrets."""
+    secrets = {row.api_key_env for row in settings.provider}
+    return {name: value for name, value in os.environ.items() if name not in secrets}

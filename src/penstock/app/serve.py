@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -29,6 +30,7 @@ from penstock.settings.load import SettingsError, load_settings
 from penstock.settings.tree import Settings
 from penstock.store.errors import StoreError
 
+_log = logging.getLogger("penstock.app")
 _MARGIN_S = 3.0
 _STARTUP_ERRORS = (
     SettingsError,
@@ -77,7 +79,9 @@ class Supervisor:
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
+                self._engines.abort()
                 starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
             else:
                 await starting
                 await stopping
@@ -87,6 +91,8 @@ class Supervisor:
 
     async def _start(self) -> None:
         settings = self._settings
+        # A contradiction in the operator's rows is told before anything is fetched or started.
+        catalogue_of(settings, ())
         gateway = self._bind(settings.gateway.host, settings.gateway.port, what="gateway")
         control = self._bind(settings.control.host, settings.control.port, what="control")
         boot = Boot(
@@ -126,7 +132,7 @@ class Supervisor:
             "gateway": gateway_url,
             "control": boot.control_url,
             "pid": os.getpid(),
-            "models": [model.id for model in catalogue.models],
+            "models": [model.id for model in catalogue.models if model.targets],
         }
         self._home.announce(ready, self._settings.serve.ready_file)
         print_banner(catalogue, boot, gateway_url=gateway_url, hello=hello)
@@ -137,9 +143,13 @@ class Supervisor:
         for listener in self._listeners:
             listener.close()
         if self._children:
-            print(f"penstock: stopping; open answers may take up to {bound_s:.0f} s", file=sys.stderr)
-        await asyncio.gather(*(child.drain(bound_s + _MARGIN_S) for child in self._children))
-        await self._engines.stop()
+            with contextlib.suppress(OSError):
+                print(f"penstock: stopping; open answers may take up to {bound_s:.0f} s", file=sys.stderr)
+        drains = (child.drain(bound_s + _MARGIN_S) for child in self._children)
+        ends = [*await asyncio.gather(*drains, return_exceptions=True)]
+        ends += await asyncio.gather(self._engines.stop(), return_exceptions=True)
+        for failure in filter(None, ends):
+            _log.error("stopping: %s: %s", type(failure).__name__, failure)
 
 
 @contextlib.asynccontextmanager

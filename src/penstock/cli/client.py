@@ -108,6 +108,12 @@ class Platform:
                 output.warn(response.headers[name])
         if response.is_success:
             return response
+        if _is_gateway(response):
+            raise CliError(
+                f"{self.where.control} is the gateway, which answers models; the control plane has an address of its "
+                "own, by default http://127.0.0.1:8401. penstock serve prints both.",
+                exit_code=2,
+            )
         if response.status_code == 401 and auth is None:
             raise self._refused_token(response)
         raise PlatformError(response.status_code, error_body(response), f"{method} {path}: {response.status_code}")
@@ -157,6 +163,12 @@ def error_body(response: httpx.Response) -> dict[str, Any]:
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def _is_gateway(response: httpx.Response) -> bool:
+    """Whether the refusal has the data plane's form: an error object, and no ``id`` as the Platform API has."""
+    body = error_body(response)
+    return isinstance(body.get("error"), dict) and "id" not in body
 
 
 def _decode(response: httpx.Response) -> Any:

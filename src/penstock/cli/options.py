@@ -21,7 +21,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def app_option(*, required: bool = True) -> Callable[[F], F]:
     """-a/--app, from HEROKU_APP when not given."""
-    return click.option("-a", "--app", envvar="HEROKU_APP", required=required, metavar="APP", help="The app.")
+    option = click.option(
+        "-a", "--app", envvar="HEROKU_APP", show_envvar=True, required=required, metavar="APP", help="The app."
+    )
+    return option
 
 
 def as_option(f: F) -> F:

@@ -87,13 +87,13 @@ def header(text: str) -> None:
     click.echo(f"=== {text}\n")
 
 
-def fields(data: Mapping[str, Any]) -> None:
-    """Aligned ``Name: value`` lines on stdout; empty values are left out, lists take a line each."""
-    shown = {name: item for name, item in data.items() if item not in (None, "", [])}
+def fields(data: Mapping[str, Any], *, empty: bool = False) -> None:
+    """Aligned ``Name: value`` lines on stdout; empty values are left out unless asked for, lists take a line each."""
+    shown = {name: item for name, item in data.items() if empty or item not in (None, "", [])}
     width = max((len(name) for name in shown), default=0) + 1
     for name, item in shown.items():
         lines = [str(part) for part in item] if isinstance(item, list) else [str(item)]
-        click.echo(f"{name + ':':<{width}} {lines[0]}")
+        click.echo(f"{name + ':':<{width}} {lines[0]}".rstrip(" "))
         for line in lines[1:]:
             click.echo(f"{'':<{width}} {line}")
 

@@ -7,7 +7,7 @@ from penstock.cli.output import CliError
 
 SERVICE = "heroku-inference"
 _SDK = {"Accept": "application/vnd.heroku+json; version=3.sdk", "Accept-Expansion": "addon_service,plan"}
-_MISSES = ("add_on", "add_on attachment")
+MISSES = ("add_on", "add_on attachment")
 
 
 class Resource(NamedTuple):
@@ -79,7 +79,7 @@ def _tried(platform: Platform, kind: str, body: dict[str, Any]) -> list[dict[str
     try:
         found: list[dict[str, Any]] = platform.post(f"/actions/{kind}/resolve", body, headers=_SDK)
     except PlatformError as error:
-        if error.status == 404 and error.resource in _MISSES:
+        if error.status == 404 and error.resource in MISSES:
             return error
         raise
     return found
@@ -99,5 +99,8 @@ def _only(found: list[dict[str, Any]], name: str) -> dict[str, Any]:
         raise CliError(f"Couldn't find {name}.", error_id="not_found")
     if len(found) > 1:
         names = ", ".join(sorted({str(one["name"]) for one in found}))
-        raise CliError(f"Ambiguous identifier; multiple matches for {name}: {names}.", error_id="multiple_matches")
+        raise CliError(
+            f"Ambiguous identifier; multiple matches for {name}: {names}. Name one of them.",
+            error_id="multiple_matches",
+        )
     return found[0]

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from penstock import __version__
 from penstock.cli import failures, output
 from penstock.cli.table import COMMANDS, PROGRAM, Entry
 
@@ -92,6 +93,7 @@ def rows_under(topic: str) -> list[tuple[str, str]]:
 
 
 @click.command(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message=f"{PROGRAM}/%(version)s")
 def root() -> None:
     """Penstock: managed inference that you run yourself. Commands are written a:b or a b."""
 

@@ -58,6 +58,7 @@ COMMANDS: dict[str, Entry] = {
     "models": Entry("models:list_weights", "list the model weights on this machine"),
     "models:add": Entry("models:add", "register a GGUF file under an id"),
     "models:pull": Entry("models:pull", "fetch model weights"),
+    "models:remove": Entry("models:remove", "remove model weights from this machine"),
     "plugins": Entry("plugins:list_plugins", "list plugins (the AI commands are built in)"),
     "plugins:install": Entry("plugins:install", "accepted for compatibility: the AI commands are built in"),
     "serve": Entry("serve:serve", "run the gateway, the control plane and the embedded model"),

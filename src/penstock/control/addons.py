@@ -7,7 +7,7 @@ from penstock.control.account import operator_of
 from penstock.control.changes import AddOnOrder, Changes
 from penstock.control.context import ControlContext
 from penstock.control.fields import body_of, flag, options, reference, required, text
-from penstock.control.names import check_addon_name, invalid
+from penstock.control.names import check_addon_name, check_region, invalid
 from penstock.control.plans import choose_plan
 from penstock.domain.platform import SERVICE, AddOn, App, Attachment
 from penstock.store.errors import NotFoundError
@@ -42,12 +42,14 @@ class AddOnRoutes:
         attachment = body.get("attachment")
         if attachment is not None and not isinstance(attachment, dict):
             raise invalid("attachment must be an object.")
-        name = text(body, "name")
+        name, config = text(body, "name"), options(body, "config")
+        if "region" in config:
+            check_region(config["region"], "config.region")
         order = AddOnOrder(
             plan=plan,
             alias=text(attachment or {}, "name"),
             name=None if name is None else check_addon_name(name),
-            config=options(body, "config"),
+            config=config,
         )
         app = self._stores.apps.get(request.params["app"])
         addon, attached = self._changes.provision(app, order, by=operator_of(request).email)

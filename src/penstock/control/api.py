@@ -1,5 +1,7 @@
 """Wires the nouns' routes into the control plane's ASGI application."""
 
+import time
+
 from penstock.control.account import AccountRoutes
 from penstock.control.addons import AddOnRoutes
 from penstock.control.apps import AppRoutes
@@ -23,6 +25,10 @@ _RESOURCES = {
 }
 
 
+# A reply must come before its client gives up, whatever the deployment's poll is set to.
+_LONGEST_WAIT_S = 30.0
+
+
 def build(db: Database, context: ControlContext) -> AsgiApp:
     """The Platform API. Raises StoreError when the master key does not fit the database."""
     _ = db.sealer
@@ -32,7 +38,7 @@ def build(db: Database, context: ControlContext) -> AsgiApp:
 
 
 def routes(stores: Stores, context: ControlContext) -> list[Route]:
-    """The whole table, each handler translating what the store raises."""
+    """The whole table, each handler translating what the store raises; those that revoke keys wait for the workers."""
     changes = Changes(stores)
     tables = (
         AccountRoutes(stores, context),
@@ -43,10 +49,24 @@ def routes(stores: Stores, context: ControlContext) -> list[Route]:
         ServiceRoutes(context),
     )
     return [
-        Route(route.method, route.path, _translating(route.handler), public=route.public)
+        Route(route.method, route.path, _translating(_settled(route, context)), public=route.public)
         for table in tables
         for route in table.routes()
     ]
+
+
+def _settled(route: Route, context: ControlContext) -> Handler:
+    """Every DELETE of this API revokes keys: its handler returns after the commit and its reply waits until no gateway
+    worker can take them any more. Handlers run in threads, so that nobody else waits."""
+    if route.method != "DELETE":
+        return route.handler
+
+    def handle(request: Request) -> Reply:
+        reply = route.handler(request)
+        time.sleep(min(context.revocation_s, _LONGEST_WAIT_S))
+        return reply
+
+    return handle
 
 
 def _translating(handler: Handler) -> Handler:

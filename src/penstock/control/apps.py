@@ -7,12 +7,11 @@ from penstock.control.account import operator_of
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
 from penstock.control.fields import body_of, reference, required, text
-from penstock.control.names import check_app_name, invalid
+from penstock.control.names import check_app_name, check_region, invalid
 from penstock.domain.platform import App
 from penstock.store.stores import Stores
 from penstock.web.api import Reply, Request, Route
 
-_REGIONS = ("us", "eu")
 _STACK = re.compile(r"[a-z][a-z0-9.-]{0,63}")
 _PAGE = 200
 _LONGEST_PAGE = 1000
@@ -44,14 +43,12 @@ class AppRoutes:
         """POST /apps. Fields for what is not here (space, team, buildpacks) are accepted and have no effect."""
         body = body_of(request)
         name, region, stack = text(body, "name"), reference(body, "region"), reference(body, "stack")
-        if region is not None and region not in _REGIONS:
-            raise invalid(f"region must be one of {', '.join(_REGIONS)}.")
         if stack is not None and not _STACK.fullmatch(stack):
             raise invalid("stack must be a name such as heroku-24.")
         app = self._changes.create_app(
             None if name is None else check_app_name(name),
             by=operator_of(request).email,
-            region=region or "us",
+            region="us" if region is None else check_region(region, "region"),
             stack=stack or "heroku-24",
         )
         return self._reply(app, status=201)

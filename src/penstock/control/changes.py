@@ -123,8 +123,7 @@ class Changes:
                 raise ApiError(
                     422,
                     "confirmation_required",
-                    f"{addon.name} is also attached to {', '.join(others)}. To destroy it there too, use --force, "
-                    f'or send "confirm": "{addon.app_name}"',
+                    f"{addon.name} is also attached to {', '.join(others)}. To destroy it there too, use --force.",
                 )
             self._remove_addon(addon, by=by)
 

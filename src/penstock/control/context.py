@@ -7,12 +7,15 @@ from penstock.domain.catalogue import Catalogue
 
 class ControlContext(msgspec.Struct, frozen=True, kw_only=True):
     """``gateway_url`` becomes the ``_URL`` config vars: scheme, host and port, no path (both quick-starts append one).
-    ``control_url`` is where clients reach this plane; empty means that apps show the gateway as their web address."""
+    ``control_url`` is where clients reach this plane; empty means that apps show the gateway as their web address.
+    ``revocation_s`` is how long after a commit a gateway worker may still take a key that is gone: what revokes keys is
+    answered only then."""
 
     gateway_url: str
     catalogue: Catalogue
     version: str
     control_url: str = ""
+    revocation_s: float = 0.0
 
     @property
     def inference_url(self) -> str:

@@ -9,6 +9,7 @@ from penstock.web.api import ApiError
 APP_NAME = re.compile(r"[a-z][a-z0-9-]{1,28}[a-z0-9]")
 ADDON_NAME = re.compile(r"[a-z][a-z0-9-]{1,62}[a-z0-9]")
 ALIAS = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+REGIONS = ("us", "eu")
 VAR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -126,6 +127,13 @@ def variable_names(alias: str, *, model_plan: bool) -> tuple[str, ...]:
     """The config vars that an attachment brings (heroku-wire.md section 1)."""
     names = (f"{alias}_URL", f"{alias}_KEY")
     return (*names, f"{alias}_MODEL_ID") if model_plan else names
+
+
+def check_region(region: str, field: str) -> str:
+    """The region itself, or a 422 that names the field."""
+    if region not in REGIONS:
+        raise invalid(f"{field} must be one of {', '.join(REGIONS)}.")
+    return region
 
 
 def clashing(alias: str, variables: Container[str], *, model_plan: bool) -> str | None:

@@ -5,7 +5,6 @@ lifeline. Native code may abort or crash here without harm to the gateway.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-PR_SET_PDEATHSIG = 1
+from penstock.engine.tether import die_with
 
 
 class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +53,8 @@ def main() -> None:
     except msgspec.DecodeError as error:
         _say(answer, Ready(error=f"bad bootstrap: {error}"))
         os._exit(1)
-    _die_with(boot.parent)
+    # Loading holds the GIL, so the end of stdin would be seen too late then.
+    die_with(boot.parent)
     started = time.monotonic()
     try:
         server = _load(boot)
@@ -70,14 +70,6 @@ def main() -> None:
         Path(boot.socket).unlink()
     del server
     os._exit(0)
-
-
-def _die_with(parent: int) -> None:
-    """Die when the parent does. Loading holds the GIL, so the end of stdin would be seen too late then."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
 
 
 def _load(boot: Bootstrap) -> Any:

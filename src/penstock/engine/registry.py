@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from penstock.engine.gguf import read_header
 
 MODEL_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _BLOCK = 1024 * 1024
+_LOCK_POLL_S = 0.1
 
 Progress = Callable[[int, int | None, str], None]
 """Called with bytes done, bytes in all (None when unknown) and the step: download, unpack, copy or verify."""
@@ -59,15 +61,28 @@ def check_id(model_id: str) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on ``path`` (made when missing). The kernel frees it when the process dies."""
+def locked(path: Path, *, aborted: threading.Event | None = None) -> Iterator[None]:
+    """Hold an exclusive lock on ``path`` (made when missing). The kernel frees it when the process dies.
+
+    Raises PullError when ``aborted`` is set while another process holds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while not _try_lock(descriptor, wait=aborted is None):
+            if aborted is not None and aborted.wait(_LOCK_POLL_S):
+                raise PullError("the fetch of the weights was aborted")
         yield
     finally:
         os.close(descriptor)
+
+
+def _try_lock(descriptor: int, *, wait: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def checksum(path: Path, progress: Progress = no_progress, *, what: str = "verify") -> str:
@@ -121,23 +136,39 @@ class Registry:
         with locked(self.folder / ".index.lock"):
             index = self._read()
             index.models[model.id] = model
-            temporary = self.folder / ".index.tmp"
-            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(index), indent=2) + b"\n")
-            sync(temporary)
-            temporary.replace(self._file)
-            sync(self.folder)
+            self._write(index)
+
+    def remove(self, model_id: str) -> None:
+        """Take the model out of the index, then remove its file. Raises WeightsError for an id that is not there."""
+        with locked(self.folder / ".index.lock"):
+            index = self._read()
+            model = index.models.pop(model_id, None)
+            if model is None:
+                raise WeightsError(f"'{model_id[:80]}' is not here; penstock models lists what is")
+            self._write(index)
+            try:
+                (self.folder / model.path).unlink(missing_ok=True)
+            except OSError as error:
+                raise WeightsError(f"{self.folder / model.path}: {error.strerror or error}") from error
 
     @contextlib.contextmanager
-    def work(self, model_id: str) -> Iterator[Path]:
+    def work(self, model_id: str, *, aborted: threading.Event | None = None) -> Iterator[Path]:
         """Hold the model's lock and lend an empty temporary folder; what a killed run left behind is removed first."""
         folder = self.folder / ".tmp" / model_id
-        with locked(self.folder / ".locks" / f"{model_id}.lock"):
+        with locked(self.folder / ".locks" / f"{model_id}.lock", aborted=aborted):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             try:
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _write(self, index: _Index) -> None:
+        temporary = self.folder / ".index.tmp"
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(index), indent=2) + b"\n")
+        sync(temporary)
+        temporary.replace(self._file)
+        sync(self.folder)
 
     def _read(self) -> _Index:
         try:

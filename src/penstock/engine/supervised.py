@@ -8,7 +8,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -49,7 +49,8 @@ def socket_path(run_folder: Path, model_id: str) -> Path:
 class EngineProcess:
     """The supervised child of one spec. Belongs to one event loop, whose thread must live as long as the child.
 
-    ``on_change`` is called with this object whenever ``ready`` changes.
+    ``environ`` is the child's environment (None: this process's own). ``on_change`` is called with this object
+    whenever ``ready`` changes.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class EngineProcess:
         spec: EngineSpec,
         *,
         driver: Driver = NATIVE,
+        environ: Mapping[str, str] | None = None,
         on_change: Callable[["EngineProcess"], None] | None = None,
     ) -> None:
         self.spec = spec
@@ -64,6 +66,7 @@ class EngineProcess:
         self.restarts = 0
         self.last_error: str | None = None
         self._driver = driver
+        self._environ = environ
         self._on_change = on_change
         self._child: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -87,8 +90,9 @@ class EngineProcess:
         """End the child: close its stdin, wait ``STOP_TIMEOUT_S``, then kill. Safe to call twice."""
         if self._watcher is not None:
             self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+            (failure,) = await asyncio.gather(self._watcher, return_exceptions=True)
+            if isinstance(failure, Exception):
+                LOGGER.error("engine %s: its watch had failed (%s)", self.spec.model_id, failure)
             self._watcher = None
         self._set_ready(False)
         await self._end_child()
@@ -97,7 +101,7 @@ class EngineProcess:
         # -P keeps a folder named penstock in the working directory from being imported instead of ours.
         command = (sys.executable, "-P", "-m", self._driver.module)
         pipe = asyncio.subprocess.PIPE
-        child = self._child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        child = self._child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, env=self._environ)
         assert child.stdin is not None
         assert child.stdout is not None
         try:

@@ -1,15 +1,21 @@
 """Builds the catalogue: the operator's models, the embedded ones, and the built-in ids with their stand-ins."""
 
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Container, Iterable
 from importlib.resources import files
+from urllib.parse import urlsplit
 
 import msgspec
 
 from penstock.domain.catalogue import Catalogue, Model, Target
-from penstock.settings.tree import ModelRow, Settings
+from penstock.settings.tree import ModelRow, ProviderRow, Settings
 
 EMBEDDED_CAPABILITIES = ("chat", "streaming", "tools", "json_schema", "json_object", "logprobs", "seed")
+_MODEL_ID = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/@+-]{0,127}")
+# No user information, query or fragment: the path of a call is put behind it.
+_BASE_URL = re.compile(r"https?://[^\s/?#@\\]+(/[^\s?#\\]*)?", re.IGNORECASE)
+_SHOWN = 80
 
 
 class CatalogueError(Exception):
@@ -59,17 +65,58 @@ def _built_in_rows() -> tuple[_BuiltIn, ...]:
 
 
 def _check_rows(settings: Settings) -> None:
-    providers: Mapping[str, object] = {row.name: row for row in settings.provider}
+    providers: set[str] = set()
+    for provider in settings.provider:
+        _check_provider(provider, providers)
+        providers.add(provider.name)
     names: set[str] = set()
     for row in settings.model:
         for name in (row.id, *row.aliases):
+            if _MODEL_ID.fullmatch(name) is None:
+                what = "id" if name == row.id else f"alias {_shown(name)}"
+                raise CatalogueError(
+                    f"[[model]] {_shown(row.id)}: bad {what}; use 1-128 of A-Z a-z 0-9 . _ : / @ + -, "
+                    "first a letter, a digit or @"
+                )
             if name in names:
                 raise CatalogueError(f"[[model]] '{row.id}': the name '{name}' is used twice")
             names.add(name)
-        for target in row.targets:
-            if target.provider not in providers:
-                known = ", ".join(providers) or "none is configured"
-                raise CatalogueError(f"[[model]] '{row.id}': unknown provider '{target.provider}' (known: {known})")
+        _check_targets(row, providers)
+
+
+def _check_provider(row: ProviderRow, taken: Container[str]) -> None:
+    if not row.name.strip() or not row.name.isprintable():
+        raise CatalogueError(f"[[provider]] {_shown(row.name)}: bad name; use a word of your own")
+    if row.name in taken:
+        raise CatalogueError(f"[[provider]] '{row.name}': the name is used twice; give each provider its own")
+    if not _is_base_url(row.base_url):
+        # The address is not repeated: it may carry a password.
+        raise CatalogueError(f"[[provider]] '{row.name}': base_url must be http(s)://host[:port][/path]")
+
+
+def _check_targets(row: ModelRow, providers: Collection[str]) -> None:
+    if not row.targets:
+        raise CatalogueError(f"[[model]] '{row.id}': targets is empty; name at least one provider and model")
+    for target in row.targets:
+        if target.provider not in providers:
+            known = ", ".join(sorted(providers)) or "none is configured"
+            raise CatalogueError(f"[[model]] '{row.id}': unknown provider {_shown(target.provider)} (known: {known})")
+        if not target.model.strip():
+            raise CatalogueError(f"[[model]] '{row.id}': a target's model is empty; write the provider's own id")
+
+
+def _is_base_url(text: str) -> bool:
+    if _BASE_URL.fullmatch(text) is None:
+        return False
+    try:
+        url = urlsplit(text)
+        return bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
 def _own(row: ModelRow) -> Model:

@@ -16,6 +16,7 @@ ENV_PREFIX = "PENSTOCK_"
 CONFIG_FILE = "penstock.toml"
 # Read by other parts of the program, never settings of the tree.
 RESERVED_ENV = frozenset({"PENSTOCK_CONFIG", "PENSTOCK_REQUIRE_ALL", "PENSTOCK_DEBUG"})
+_HEADER = re.compile(r"\s*\[\[?\s*([\w.-]+)\s*\]\]?")
 
 
 class SettingsError(Exception):
@@ -101,26 +102,16 @@ def _environment(env: Mapping[str, str]) -> Iterable[tuple[str, str]]:
 
 
 def _merge_file(values: dict[str, Any], path: Path, *, must_exist: bool) -> None:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        if must_exist:
-            raise SettingsError(f"{path}: no such configuration file") from None
-        return
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read: {error}") from error
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: {error}") from error
+    text, data = _read(path, must_exist=must_exist)
     sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     for key, value in data.items():
         where = f"{path}:{_line_of(text, None, key)}"
         if key not in sections:
             raise SettingsError(f"{where}: unknown section or key '{key}'{_closest(key, sections)}")
-        if key in ("home", "provider", "model"):
-            _check(sections[key], value, f"{where}: {key}", strict=True)
-            values[key] = value
+        if key in ("provider", "model"):
+            values[key] = _rows(sections[key], value, path, text=text, section=key)
+        elif key == "home":
+            values[key] = _check(sections[key], value, f"{where}: {key}", strict=True)
         elif not isinstance(value, dict):
             raise SettingsError(f"{where}: '{key}' is a section, write [{key}]")
         else:
@@ -128,18 +119,64 @@ def _merge_file(values: dict[str, Any], path: Path, *, must_exist: bool) -> None
                 _assign(values, f"{key}.{name}", inner, f"{path}:{_line_of(text, key, name)}", strict=True)
 
 
+def _read(path: Path, *, must_exist: bool) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except FileNotFoundError:
+        if must_exist:
+            raise SettingsError(f"{path}: no such configuration file") from None
+        return "", {}
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+
+
 def _line_of(text: str, section: str | None, key: str) -> int:
     """The line where a key stands, for a message; the section's own line when the key is written unusually."""
     current: str | None = None
-    fallback = 1
+    fallback = 0
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]\]?", line):
+        if header := _HEADER.match(line):
             current = header[1]
-            if current == (section or key):
+            if fallback == 0 and current == (section or key):
                 fallback = number
         elif current == section and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]", line):
             return number
-    return fallback
+    return fallback or 1
+
+
+def _rows(annotation: Any, value: Any, path: Path, *, text: str, section: str) -> Any:
+    """The rows of an array of tables, checked; a mistake is told with its own line."""
+    try:
+        msgspec.convert(value, annotation, strict=True)
+    except msgspec.ValidationError as error:
+        said = str(error)
+        where = f"{path}:{_line_in_rows(text, section, said)}: {section}"
+        raise SettingsError(f"{where}: {said[:1].lower()}{said[1:]}") from error
+    return value
+
+
+def _line_in_rows(text: str, section: str, said: str) -> int:
+    """The line of the key that msgspec's message is about: its path (``$[1].targets[0].model``) is walked down."""
+    steps = re.findall(r"\[(\d+)\]|\.(\w+)", "".join(re.findall(r" - at `\$(.*)`$", said)))
+    steps += [("", key) for key in re.findall(r"unknown field `([^`]+)`", said)]
+    lines = text.splitlines()
+    headers = [(number, match[1]) for number, line in enumerate(lines) if (match := _HEADER.match(line))]
+    table, begin, end = section, _line_of(text, None, section) - 1, len(lines)
+    for index, key in steps:
+        if key:
+            pattern = re.compile(rf"(?:[^#]*[\s{{,])?[\"']?{re.escape(key)}[\"']?\s*[=.]")
+            table = f"{table}.{key}"
+            begin = next((number for number in range(begin, end) if pattern.match(lines[number])), begin)
+            continue
+        rows = [number for number, name in headers if begin <= number < end and name == table]
+        if int(index) < len(rows):
+            begin = rows[int(index)]
+            later = (n for n, name in headers if n > begin and not name.startswith(f"{table}."))
+            end = min(end, next(later, end))
+    return begin + 1
 
 
 def _assign(values: dict[str, Any], path: str, value: Any, where: str, *, strict: bool = False) -> None:

@@ -10,7 +10,8 @@ import msgspec
 import uvicorn
 
 from penstock.web.exchange import App
-from penstock.web.http1 import HttpConnection, HttpLimits, Hub, close_all
+from penstock.web.http1 import HttpConnection
+from penstock.web.hub import HttpLimits, Hub, close_all
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from penstock.cli.options import app_option, confirm_option, confirmed, json_opt
 from penstock.cli.output import CliError, action, app_label
 
 _EXPANDED = {"Accept": "application/vnd.heroku+json; version=3.sdk", "Accept-Expansion": "addon_service,plan"}
+_STANDARD = (resources.SERVICE, f"{resources.SERVICE}:standard")
 _NEXT = "\N{BOX DRAWINGS LIGHT VERTICAL AND RIGHT}\N{BOX DRAWINGS LIGHT HORIZONTAL}"
 _LAST = "\N{BOX DRAWINGS LIGHT UP AND RIGHT}\N{BOX DRAWINGS LIGHT HORIZONTAL}"
 
@@ -52,7 +53,10 @@ def list_addons(platform: Platform, app: str | None, all_: bool, json_: bool) ->
 def create(platform: Platform, order: provisioning.Order) -> None:
     """Create an add-on and attach it to an app. What follows a double dash goes to the service: -- --region=us."""
     provisioning.provision(platform, order)
-    output.value(f"Use penstock ai:models:info -a {order.app} to view the models behind it.")
+    if order.plan in _STANDARD:
+        output.value("Use penstock ai:models:list to view the models that it opens.")
+    else:
+        output.value(f"Use penstock ai:models:info -a {order.app} to view the model resource.")
 
 
 @click.command("addons:info")
@@ -87,7 +91,7 @@ def info(platform: Platform, addon: str, app: str | None, json_: bool) -> None:
 @confirm_option
 @with_platform
 def destroy(platform: Platform, addons: tuple[str, ...], app: str | None, force: bool, confirm: str | None) -> None:
-    """Destroy add-ons; the keys of all their attachments are refused at once."""
+    """Destroy add-ons; when the command returns, all their keys are refused everywhere."""
     for name in addons:
         remove(platform, resources.find_addon(platform, name, app), app=app, confirm=confirm, force=force)
 

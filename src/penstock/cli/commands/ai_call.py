@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ def call(platform: Platform, question: Question) -> None:
     if not (question.prompt or question.opts or question.optfile):
         raise click.UsageError("You must provide either --prompt, --optfile, or --opts.")
     options = _options(question)
+    if question.output is not None:
+        _check_writable(question.output)
     access = resources.access(platform, resources.find_resource(platform, question.model_resource, question.app))
     if access.model and question.model and question.model != access.model:
         raise CliError(f"This resource is on the plan of {access.model}; leave --model out, or use the standard plan.")
@@ -61,6 +64,21 @@ def call(platform: Platform, question: Question) -> None:
             raise CliError(f"{model} is a {kind} model, which this command cannot call.")
 
 
+def _check_writable(path: Path) -> None:
+    """Raise CliError before an answer is paid for that could not be kept. Leaves no file behind."""
+    reason = None
+    if path.is_dir():
+        reason = "it is a folder"
+    elif path.exists():
+        reason = None if os.access(path, os.W_OK) else "no permission"
+    elif not path.parent.is_dir():
+        reason = f"there is no folder {path.parent}"
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        reason = f"no permission in {path.parent}"
+    if reason is not None:
+        raise CliError(f"--output {path} cannot be written: {reason}.")
+
+
 def _kind(platform: Platform, model: str) -> str:
     for one in platform.get_all("/available-models"):
         if one.get("model_id") == model and one.get("type"):
@@ -75,8 +93,10 @@ def _options(question: Question) -> dict[str, Any]:
     if question.optfile:
         try:
             sources.append((str(question.optfile), question.optfile.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
-            raise CliError(f"{question.optfile} cannot be read: {error}") from error
+        except OSError as error:
+            raise CliError(f"--optfile {question.optfile} cannot be read: {error.strerror or error}.") from error
+        except UnicodeDecodeError as error:
+            raise CliError(f"--optfile {question.optfile} is not UTF-8 text.") from error
     if question.opts:
         sources.append(("--opts", question.opts))
     for where, text in sources:

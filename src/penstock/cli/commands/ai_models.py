@@ -50,6 +50,7 @@ def info(platform: Platform, model_resource: str | None, app: str, json_: bool) 
         return
     if not shown:
         output.value(f"{app} has no model resources. Provision one with: penstock ai:models:create MODEL -a {app}")
+    served = _served_by(platform) if shown else {}
     for one in shown:
         output.header(str(one["model_id"]))
         output.fields(
@@ -58,6 +59,7 @@ def info(platform: Platform, model_resource: str | None, app: str, json_: bool) 
                 "Model Alias": one["model_alias"],
                 "Model Resource ID": one["model_resource_id"],
                 "Ready": one["ready"],
+                **_answers(str(one["model_id"]), served),
             }
         )
         output.value()
@@ -70,9 +72,24 @@ def info(platform: Platform, model_resource: str | None, app: str, json_: bool) 
 @confirm_option
 @with_platform
 def destroy(platform: Platform, model_resource: str, app: str, force: bool, confirm: str | None) -> None:
-    """Destroy a model resource; the keys of all its attachments are refused at once."""
+    """Destroy a model resource; when the command returns, all its keys are refused everywhere."""
     found = resources.find_resource(platform, model_resource, app)
     addons.remove(platform, found.addon, app=app, confirm=confirm, force=force)
+
+
+def _served_by(platform: Platform) -> dict[str, str | None]:
+    """Every model of the plans, with the model that stands in for it where one does."""
+    plans = platform.get_all(f"/addon-services/{resources.SERVICE}/plans")
+    models = [one["model"] for one in plans if one.get("model")]
+    return {str(model["id"]): model.get("stand_in") for model in models}
+
+
+def _answers(model: str, served: dict[str, str | None]) -> dict[str, Any]:
+    if model != "standard":
+        stand_in = served.get(model)
+        return {"Answered by": f"{stand_in} (a stand-in)" if stand_in else None}
+    marked = [f"{one} (answered by {other}, a stand-in)" if other else one for one, other in sorted(served.items())]
+    return {"Models": marked or ["see penstock ai:models:list"]}
 
 
 def _all_of(platform: Platform, app: str) -> list[resources.Resource]:

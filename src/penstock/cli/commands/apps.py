@@ -92,7 +92,7 @@ def info(platform: Platform, name: str | None, app: str | None, json_: bool, she
 @confirm_option
 @with_platform
 def destroy(platform: Platform, name: str | None, app: str | None, confirm: str | None) -> None:
-    """Destroy an app with all its add-ons; their keys are refused at once."""
+    """Destroy an app with all its add-ons; when the command returns, their keys are refused everywhere."""
     wanted = _one_app(name, app, "penstock apps:destroy APPNAME")
     platform.get(f"/apps/{segment(wanted)}")
     confirmed(wanted, confirm, warning=f"This will delete {app_label(wanted)} including all add-ons.")
@@ -102,7 +102,7 @@ def destroy(platform: Platform, name: str | None, app: str | None, confirm: str 
 
 def _one_app(name: str | None, app: str | None, usage: str) -> str:
     if not (name or app):
-        raise click.UsageError(f"No app specified.\nUSAGE: {usage}")
+        raise click.UsageError(f"No app specified, and HEROKU_APP is not set.\nUSAGE: {usage}")
     return str(name or app)
 
 

@@ -25,7 +25,7 @@ def attach(platform: Platform, addon: str, app: str, alias: str | None, confirm:
 @app_option()
 @with_platform
 def detach(platform: Platform, attachment: str, app: str) -> None:
-    """Detach an add-on from an app by the attachment's name; its key is refused at once."""
+    """Detach an add-on from an app by the attachment's name; its key is refused everywhere when the command returns."""
     _detach(platform, attachment, app)
 
 
@@ -49,7 +49,7 @@ def model_attach(
 @app_option()
 @with_platform
 def model_detach(platform: Platform, model_resource: str, app: str) -> None:
-    """Detach a model resource from an app; the key is refused at once."""
+    """Detach a model resource from an app; the key is refused everywhere when the command returns."""
     found = resources.find_resource(platform, model_resource, app)
     _detach(platform, found.attachment["name"], app)
 

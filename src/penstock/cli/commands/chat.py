@@ -95,14 +95,23 @@ class Conversation:
             self._messages.clear()
             output.note("Forgotten.")
         elif name == "model":
-            self._model = rest or self._model
-            output.note(f"Model: {self._model}")
+            self._choose(rest)
         elif name == "system":
             self._system = rest or None
             output.note("System prompt set." if rest else "No system prompt.")
         else:
             output.note(_HELP if name == "help" else f"There is no /{name}. {_HELP}")
         return True
+
+    def _choose(self, model: str) -> None:
+        try:
+            if model:
+                self._gateway.get(f"/v1/models/{segment(model)}")
+                self._model = model
+        except CliError as error:
+            output.error(error.message)
+            self._failed = True
+        output.note(f"Model: {self._model}")
 
     def _turn(self, line: str) -> None:
         pieces: list[str] = []
@@ -145,18 +154,18 @@ def _default_app(platform: Platform) -> str:
         return _HELLO
     if len(names) == 1:
         return names[0]
-    raise click.UsageError("Say which app to talk through: penstock chat -a APP")
+    raise click.UsageError("Say which app to talk through: penstock chat -a APP, or set HEROKU_APP.")
 
 
 def _resource(platform: Platform, name: str | None, app: str | None) -> resources.Resource:
-    if name or app is None:
+    try:
         return resources.find_resource(platform, name, app)
-    attachments = platform.get_all(f"/apps/{segment(app)}/addon-attachments")
-    found = sorted(attachments, key=lambda one: (one["name"] != "INFERENCE", one["name"]))
-    for attachment in found:
-        with contextlib.suppress(PlatformError):
-            return resources.find_resource(platform, attachment["name"], app)
-    raise CliError(f"{app} has no model resource. Provision one with: penstock ai:models:create MODEL -a {app}")
+    except PlatformError as error:
+        if name or error.resource not in resources.MISSES:
+            raise
+        raise CliError(
+            f"{app} has no model resource. Provision one with: penstock ai:models:create MODEL -a {app}"
+        ) from error
 
 
 def _first_model(gateway: Gateway) -> str:

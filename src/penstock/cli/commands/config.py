@@ -1,5 +1,6 @@
 """The commands on config vars: show, get, set and unset."""
 
+import re
 import shlex
 
 import click
@@ -8,6 +9,9 @@ from penstock.cli import output
 from penstock.cli.client import Platform, segment
 from penstock.cli.options import app_option, json_option, shell_option, with_platform
 from penstock.cli.output import CliError, action, app_label
+
+# A config var may also have dots and dashes.
+_SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @click.command("config")
@@ -19,13 +23,12 @@ def list_config(platform: Platform, app: str, json_: bool, shell: bool) -> None:
     """Show all config vars of an app."""
     found = _vars(platform, app)
     if shell:
-        for key, item in found.items():
-            output.value(f"{key}={shlex.quote(item)}")
+        _print_assignments(found)
     elif json_:
         output.as_json(found)
     else:
         output.header(f"{app_label(app)} Config Vars")
-        output.fields(found)
+        output.fields(found, empty=True)
 
 
 @click.command("config:get")
@@ -41,9 +44,12 @@ def get(platform: Platform, keys: tuple[str, ...], app: str, json_: bool, shell:
         shown = [{"key": key, "value": found.get(key)} for key in keys]
         output.as_json(shown[0] if len(shown) == 1 else shown)
         return
+    wanted = {key: found.get(key, "") for key in keys}
+    if shell:
+        _print_assignments(wanted)
+        return
     for key in keys:
-        item = found.get(key, "")
-        output.value(f"{key}={shlex.quote(item)}" if shell else item)
+        output.value(wanted[key])
 
 
 @click.command("config:set")
@@ -61,7 +67,7 @@ def set_vars(platform: Platform, pairs: tuple[str, ...], app: str) -> None:
     with action(f"Setting {', '.join(wanted)} and restarting {app_label(app)}") as running:
         after = platform.patch(f"/apps/{segment(app)}/config-vars", wanted)
         running.done = f"done, {platform.last_release(app)}"
-    output.fields({key: after[key] for key in wanted if after.get(key)})
+    output.fields({key: after[key] for key in wanted if key in after}, empty=True)
 
 
 @click.command("config:unset")
@@ -73,6 +79,14 @@ def unset(platform: Platform, keys: tuple[str, ...], app: str) -> None:
     with action(f"Unsetting {', '.join(keys)} and restarting {app_label(app)}") as running:
         platform.patch(f"/apps/{segment(app)}/config-vars", dict.fromkeys(keys))
         running.done = f"done, {platform.last_release(app)}"
+
+
+def _print_assignments(found: dict[str, str]) -> None:
+    for key, item in found.items():
+        if _SHELL_NAME.fullmatch(key):
+            output.value(f"{key}={shlex.quote(item)}")
+        else:
+            output.note(f"{key} is left out: no shell takes that as a variable's name.")
 
 
 def _vars(platform: Platform, app: str) -> dict[str, str]:

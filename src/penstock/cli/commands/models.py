@@ -1,4 +1,4 @@
-"""The commands on model weights on this machine: list, fetch, add."""
+"""The commands on model weights on this machine: list, fetch, add, remove."""
 
 import sys
 import time
@@ -54,6 +54,15 @@ def add(path: Path, model_id: str) -> None:
     with _explained(), _progress(model_id) as progress:
         model = _weights().add(path, model_id, progress=progress)
     output.value(f"{model.id} {model.path}")
+
+
+@click.command("models:remove")
+@click.argument("model_id", metavar="ID")
+def remove(model_id: str) -> None:
+    """Remove the model weights of that id from this machine; a running server keeps what it has loaded."""
+    with _explained():
+        _weights().remove(model_id)
+    output.value(f"Removed {model_id}")
 
 
 def _weights() -> Weights:

@@ -27,11 +27,18 @@ def show(config: Path | None, json_: bool) -> None:
     if json_:
         output.as_json({path: shown for path, _, shown in rows})
         return
-    output.table(("Setting", "Environment", "Value"), [(*row[:2], "" if row[2] is None else row[2]) for row in rows])
+    output.table(("Setting", "Environment", "Value"), [(*row[:2], _spelled(row[2])) for row in rows])
     rows_of = {"provider": [row.name for row in loaded.provider], "model": [row.id for row in loaded.model]}
     for kind, names in rows_of.items():
         if names:
             output.value(f"\n[[{kind}]]: {', '.join(names)}")
+
+
+def _spelled(shown: Any) -> Any:
+    if shown is None:
+        return ""
+    # As the file spells them, so that a value can be copied into it.
+    return str(shown).lower() if isinstance(shown, bool) else shown
 
 
 def _shown(path: str, found: Any) -> Any:

@@ -4,6 +4,7 @@ import msgspec
 
 from penstock.domain.chat import ChatRequest, Json
 from penstock.domain.errors import PenstockError
+from penstock.providers.embedded.grammar.arguments import unenforced
 
 MAX_CHOICES = 16
 # The engine's own defaults (xllamacpp 2026.10.11549), written out so that an upgrade cannot change answers silently.
@@ -63,6 +64,7 @@ def ignored(chat: ChatRequest) -> tuple[str, ...]:
         names.append("modalities")
     if chat.stop and _is_forced(chat):
         names.append("stop")
+    names += unenforced(chat)
     return tuple(sorted(names))
 
 

@@ -27,6 +27,7 @@ def combined(first: Any, second: Any) -> Any:
         return False
     if not isinstance(first, dict) or not isinstance(second, dict):
         return second if first is True else first
+    first, second = with_null(first), with_null(second)
     first, second = _closed_to(first, second), _closed_to(second, first)
     joined = dict(first)
     for key, value in second.items():
@@ -40,6 +41,18 @@ def combined(first: Any, second: Any) -> Any:
         joined["enum"] = [value for value in joined["enum"] if same(value, joined["const"])]
         del joined["const"]
     return joined
+
+
+def with_null(schema: Schema) -> Schema:
+    """The schema with OpenAPI's ``nullable`` written as a type; without a type beside it, it says nothing there."""
+    nullable = schema.get("nullable")
+    if not isinstance(nullable, bool):
+        return schema
+    plain = {key: value for key, value in schema.items() if key != "nullable"}
+    kinds = [plain["type"]] if isinstance(plain.get("type"), str) else plain.get("type")
+    if nullable and isinstance(kinds, list) and "null" not in kinds:
+        plain["type"] = [*kinds, "null"]
+    return plain
 
 
 def same(first: Any, second: Any) -> bool:

@@ -3,7 +3,7 @@
 from itertools import combinations
 from typing import Any
 
-from penstock.providers.embedded.grammar.combine import same
+from penstock.providers.embedded.grammar.combine import same, with_null
 from penstock.providers.embedded.grammar.kinds import has_type
 
 _ALL = ("object", "array", "string", "number", "boolean", "null")
@@ -38,7 +38,8 @@ def _told_apart(first: dict[str, Any], second: dict[str, Any], name: str) -> boo
 
 def _property(schema: dict[str, Any], name: str) -> Any:
     properties = schema.get("properties")
-    return properties.get(name) if isinstance(properties, dict) else None
+    found = properties.get(name) if isinstance(properties, dict) else None
+    return with_null(found) if isinstance(found, dict) else found
 
 
 def _required(schema: dict[str, Any]) -> set[str]:

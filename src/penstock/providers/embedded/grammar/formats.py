@@ -16,5 +16,6 @@ FORMATS: dict[str, str] = {
     "email": rf"^[a-z][a-z0-9]{{0,19}}(\.[a-z0-9]{{1,15}})?@{_LABEL}\.[a-z]{{2,6}}$",
     "hostname": rf"^{_LABEL}(\.{_LABEL}){{0,2}}\.[a-z]{{2,6}}$",
     "ipv4": rf"^{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}$",
+    "ipv6": f"^{_HEX}{{1,4}}(:{_HEX}{{1,4}}){{7}}$",
     "uri": rf"^https?://{_LABEL}(\.{_LABEL}){{0,2}}\.[a-z]{{2,6}}(/[A-Za-z0-9._-]{{1,24}}){{0,4}}/?$",
 }

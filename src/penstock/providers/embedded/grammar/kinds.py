@@ -107,6 +107,8 @@ def _bound(schema: dict[str, Any], closed: str, opened: str, *, lower: bool) -> 
         value = schema.get(key)
         if value is None and key not in schema:
             continue
+        if isinstance(value, bool) and key == opened:
+            raise NotImplementedError(f"a '{key}' of true or false (draft 4) cannot be enforced")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"has a '{key}' that is not a number")
         if abs(value) > 1e30:

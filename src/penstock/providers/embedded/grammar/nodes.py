@@ -81,6 +81,11 @@ class Anything:
 
 
 @dataclass(frozen=True, eq=False)
+class FreeForm:
+    """Any object of bounded size, counted as what it usually takes and not as the most it can."""
+
+
+@dataclass(frozen=True, eq=False)
 class Never:
     """Nothing matches: the schema false."""
 
@@ -93,7 +98,7 @@ class Reference:
     recursive: bool = False
 
 
-Node = Literals | Text | Number | Array | Object | Map | AnyOf | Anything | Never | Reference
+Node = Literals | Text | Number | Array | Object | Map | AnyOf | Anything | FreeForm | Never | Reference
 
 
 def children(node: Node) -> tuple[Node, ...]:

@@ -3,8 +3,9 @@
 from typing import Any
 
 from penstock.domain.errors import PenstockError
-from penstock.providers.embedded.grammar.combine import ANNOTATIONS, CannotCombine, assertions, combined
+from penstock.providers.embedded.grammar.combine import ANNOTATIONS, CannotCombine, assertions, combined, with_null
 from penstock.providers.embedded.grammar.disjoint import disjoint
+from penstock.providers.embedded.grammar.formats import FORMATS
 from penstock.providers.embedded.grammar.kinds import array, has_type, map_bounds, number, text
 from penstock.providers.embedded.grammar.nodes import (
     AnyOf,
@@ -29,29 +30,37 @@ _BY_TYPE: dict[str, frozenset[str]] = {
     "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}),
 }
 _ENFORCED = frozenset({"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref"}).union(*_BY_TYPE.values())
-# Keywords that say nothing in this one value, which generators write out.
-_EMPTY: dict[str, Any] = {"uniqueItems": False, "patternProperties": {}, "dependentRequired": {}, "nullable": False}
+# Keywords that say nothing in these values, which generators write out.
+_EMPTY: dict[str, tuple[Any, ...]] = {
+    "uniqueItems": (False,),
+    "patternProperties": ({},),
+    "dependentRequired": ({},),
+    "propertyNames": ({"type": "string"}, {}, True),
+}
 _MAX_DEPTH = 48
 _MAX_NODES = 3000
 _MAX_VALUES = 2000
 
 
-def read(schema: Any, where: str) -> Node:
+def read(schema: Any, where: str, *, any_format: bool = False, overlaps: bool = False) -> Node:
     """The node of a schema; ``where`` is the request field that holds it.
 
+    ``any_format``: a format without a grammar is an annotation. ``overlaps``: the options of oneOf may overlap.
     Raises PenstockError unsupported_schema (a keyword that cannot be enforced) or invalid_value (no JSON Schema).
     """
-    reader = _Reader(schema, where)
+    reader = _Reader(schema, where, any_format=any_format, overlaps=overlaps)
     node = reader.node(schema, "", 0)
     mark_recursion(list(reader.references.values()))
     return node
 
 
 class _Reader:
-    def __init__(self, root: Any, where: str) -> None:
+    def __init__(self, root: Any, where: str, *, any_format: bool, overlaps: bool) -> None:
         self.references: dict[str, Reference] = {}
         self._root = root
         self._where = where
+        self._any_format = any_format
+        self._overlaps = overlaps
         self._count = 0
 
     def node(self, schema: Any, path: str, depth: int) -> Node:
@@ -64,6 +73,7 @@ class _Reader:
             return Never()
         if not isinstance(schema, dict):
             raise self._bad(path, "is neither an object nor a boolean")
+        schema = with_null(schema)
         self._check_keywords(schema, path)
         asserted = {key: value for key, value in assertions(schema).items() if key not in _EMPTY}
         try:
@@ -94,7 +104,8 @@ class _Reader:
     def _any_of(self, schema: dict[str, Any], key: str, path: str, depth: int) -> Node:
         rest = {name: value for name, value in schema.items() if name != key}
         listed = self._schemas(schema[key], f"{path}/{key}")
-        if key == "oneOf" and not disjoint([self._expanded(option, path) for option in listed]):
+        apart = key == "anyOf" or self._overlaps or disjoint([self._expanded(option, path) for option in listed])
+        if not apart:
             raise self._unsupported(f"{path}/oneOf", "its options can overlap; use anyOf")
         options = []
         for at, option in enumerate(listed):
@@ -127,8 +138,10 @@ class _Reader:
     def _expanded(self, schema: Any, path: str) -> Any:
         """The schema with a top-level $ref replaced by what it points at."""
         for _ in range(_MAX_DEPTH):
-            if not isinstance(schema, dict) or "$ref" not in schema:
+            if not isinstance(schema, dict):
                 return schema
+            if "$ref" not in schema:
+                return with_null(schema)
             rest = {key: value for key, value in schema.items() if key != "$ref"}
             schema = combined(self._resolved(schema["$ref"], path), rest)
         raise self._bad(path, "has a $ref that leads back to itself")
@@ -144,7 +157,7 @@ class _Reader:
             if kind in ("number", "integer"):
                 return number(schema, whole=kind == "integer")
             if kind == "string":
-                return text(schema)
+                return text(self._without_annotation(schema))
             if kind == "array":
                 return self._array(schema, path, depth)
             return self._object(schema, path, depth)
@@ -153,10 +166,18 @@ class _Reader:
         except NotImplementedError as error:
             raise self._unsupported(path, str(error)) from None
 
+    def _without_annotation(self, schema: dict[str, Any]) -> dict[str, Any]:
+        form = schema.get("format")
+        if not self._any_format or not isinstance(form, str) or form in FORMATS:
+            return schema
+        return {key: value for key, value in schema.items() if key != "format"}
+
     def _array(self, schema: dict[str, Any], path: str, depth: int) -> Node:
         listed = schema.get("prefixItems", [])
         prefix = self._schemas(listed, f"{path}/prefixItems") if listed != [] else []
         nodes = tuple(self.node(one, f"{path}/prefixItems/{at}", depth + 1) for at, one in enumerate(prefix))
+        if isinstance(schema.get("items"), list):
+            raise NotImplementedError("'items' as a list cannot be enforced; use 'prefixItems'")
         rest = self.node(schema.get("items", True), f"{path}/items", depth + 1)
         return array(schema, Array(nodes, None if isinstance(rest, Never) else rest))
 
@@ -211,7 +232,7 @@ class _Reader:
     def _check_keywords(self, schema: dict[str, Any], path: str) -> None:
         for key, value in schema.items():
             known = key in _ENFORCED or key in ANNOTATIONS or key.startswith("x-")
-            if not known and not (key in _EMPTY and value == _EMPTY[key]):
+            if not known and not (key in _EMPTY and value in _EMPTY[key]):
                 raise self._unsupported(path, f"the keyword '{key[:60]}' cannot be enforced")
 
     def _unsupported(self, path: str, why: str) -> PenstockError:

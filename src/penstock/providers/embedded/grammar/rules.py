@@ -9,6 +9,7 @@ from penstock.providers.embedded.grammar.nodes import (
     AnyOf,
     Anything,
     Array,
+    FreeForm,
     Literals,
     Map,
     Never,
@@ -94,7 +95,7 @@ class RuleBook:
             case _:
                 return self._leaf(node)
 
-    def _leaf(self, node: Literals | Text | Number | Anything | Never) -> Rule | None:
+    def _leaf(self, node: Literals | Text | Number | Anything | FreeForm | Never) -> Rule | None:
         match node:
             case Never():
                 return None
@@ -108,6 +109,8 @@ class RuleBook:
                 return None if found is None else self.define(found[0], found[1])
             case Anything():
                 return self._anything(self.bounds.depth)
+            case FreeForm():
+                return self._free_form()
 
     def _text(self, node: Text) -> Rule:
         if node.regex is None:
@@ -121,11 +124,19 @@ class RuleBook:
         cost = lengths(node.regex, cap)[1] * 0.8 + 2
         return self.define(f'"\\"" {written(node.regex, cap)} "\\""', cost)
 
-    def _anything(self, depth: int) -> Rule:
-        plain = 'any-text | any-number | "true" | "false" | "null"'
-        if not any(line.startswith("any-text ") for line in self.lines):
-            most = max(1, self.bounds.text // 4)
-            self.lines.append(f'any-text ::= "\\"" character{{0,{most}}} "\\""')
+    def _free_form(self) -> Rule:
+        value, most = self._anything(self.bounds.depth, text="free-text"), self.bounds.items
+        # The most that such an object can take would leave the strings of every other tool a few characters.
+        cost = self.bounds.text * FREE_CHARACTER + 24
+        entries = f'{_ANY_KEY} {value.name} ("," {_ANY_KEY} {value.name}){{0,{most - 1}}}'
+        return self.define(f'"{{" ({entries})? "}}"' if most else '"{}"', cost)
+
+    def _anything(self, depth: int, *, text: str = "any-text") -> Rule:
+        plain = f'{text} | any-number | "true" | "false" | "null"'
+        if not any(line.startswith(f"{text} ") for line in self.lines):
+            most = max(1, self.bounds.text if text == "free-text" else self.bounds.text // 4)
+            self.lines.append(f'{text} ::= "\\"" character{{0,{most}}} "\\""')
+        if not any(line.startswith("any-number ") for line in self.lines):
             self.lines.append('any-number ::= "-"? ("0" | [1-9] [0-9]{0,8}) ("." [0-9]{1,4})?')
         base = max(16.0, self.bounds.text // 4 * FREE_CHARACTER + 2)
         rule = self.define(plain, base)

@@ -1,0 +1,118 @@
+"""The supervised children: a start that the system refuses, and what stands in their environment."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock.app.home import Home, HomeError
+from tests.server import Server, borrow_weights, descendants, is_alive, scratch_env, wait_ready
+
+SECRET = "LAB_KEY"
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def interpreter(folder: Path) -> Path:
+    """This Python under a name of the test's own, which can be taken away."""
+    prefix = Path(sys.prefix)
+    (folder / "bin").mkdir(parents=True)
+    if (prefix / "pyvenv.cfg").exists():
+        (folder / "pyvenv.cfg").write_text((prefix / "pyvenv.cfg").read_text())
+        (folder / "lib").symlink_to(prefix / "lib")
+    python = folder / "bin" / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    return python
+
+
+@contextlib.contextmanager
+def serving(folder: Path, python: Path, *flags: str, **env: str) -> Iterator[Server]:
+    """A serve under that interpreter; killed when the test has not ended it."""
+    home, log = folder / "home", folder / "log"
+    borrow_weights(home)
+    command = [str(python), "-m", "penstock", "serve", "--port", "0", "--control-port", "0", *flags]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, env=scratch_env(home) | env, stdout=out, stderr=out)
+    try:
+        ready = wait_ready(process, home, log)
+        yield Server(home, ready["gateway"], ready["control"], process, log)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(30)
+
+
+def children(server: Server) -> set[int]:
+    return set(descendants(server.process.pid))
+
+
+def refuse_starts(server: Server, python: Path) -> None:
+    """Take the interpreter away, end one child and wait until the supervisor could not start another."""
+    python.rename(python.with_name("away"))
+    os.kill(max(children(server)), signal.SIGKILL)
+    until(lambda: "cannot be started" in server.log.read_text(), "the failed start is not logged")
+
+
+def test_a_child_that_the_system_refuses_to_start_is_started_later(tmp_path: Path) -> None:
+    python = interpreter(tmp_path / "own")
+    with serving(tmp_path, python, "--set", "engine.enabled=false") as server:
+        before = children(server)
+        refuse_starts(server, python)
+        python.with_name("away").rename(python)
+        until(lambda: len(children(server) - before) == 1, "no new child")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+
+
+def test_a_drain_while_a_child_cannot_be_started_still_ends_all_others(tmp_path: Path) -> None:
+    python = interpreter(tmp_path / "own")
+    with serving(tmp_path, python, "--set", "engine.enabled=false", "--workers", "2") as server:
+        family = children(server)
+        refuse_starts(server, python)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+        assert not [pid for pid in family if is_alive(pid)]
+        assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_only_gateway_workers_hold_the_secrets_of_providers(tmp_path: Path) -> None:
+    config = tmp_path / "penstock.toml"
+    config.write_text(
+        f'[[provider]]\nname = "lab"\nbase_url = "http://127.0.0.1:9"\napi_key_env = "{SECRET}"\n'
+        '[[model]]\nid = "m"\ntargets = [{ provider = "lab", model = "m" }]\n'
+    )
+    with serving(tmp_path, Path(sys.executable), "--config", str(config), **{SECRET: "s3cret"}) as server:
+        family = children(server)
+        holders = [pid for pid in family if b"s3cret" in Path(f"/proc/{pid}/environ").read_bytes()]
+        assert (len(family), len(holders)) == (3, 1)
+        assert b"HOME=" in Path(f"/proc/{max(family)}/environ").read_bytes()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+
+
+def test_a_ready_file_in_a_missing_folder_names_its_setting(tmp_path: Path) -> None:
+    home = Home(str(tmp_path / "home"))
+    home.prepare()
+    with pytest.raises(HomeError, match=r"serve\.ready_file .*/missing/ready\.json cannot be written"):
+        home.announce({}, str(tmp_path / "missing" / "ready.json"))
+
+
+def test_a_ready_file_that_is_a_folder_leaves_no_draft(tmp_path: Path) -> None:
+    home = Home(str(tmp_path / "home"))
+    home.prepare()
+    (tmp_path / "ready").mkdir()
+    with pytest.raises(HomeError, match=r"serve\.ready_file"):
+        home.announce({}, str(tmp_path / "ready"))
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "ready"}

@@ -1,0 +1,88 @@
+"""The operator's rows: a mistake in one is one line that names the row."""
+
+import contextlib
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.domain.catalogue import Catalogue
+from penstock.providers.catalogue import CatalogueError, build_catalogue
+from penstock.providers.transport import Endpoint, Transport
+from penstock.settings.tree import Settings
+
+LAB = {"name": "lab", "base_url": "http://127.0.0.1:9/v1"}
+MODEL = {"id": "m", "targets": [{"provider": "lab", "model": "x"}]}
+
+
+def built(*, provider: list[dict[str, object]], model: list[dict[str, object]]) -> Catalogue:
+    return build_catalogue(msgspec.convert({"provider": provider, "model": model}, Settings), ())
+
+
+def refusal(*, provider: list[dict[str, object]] | None = None, model: list[dict[str, object]] | None = None) -> str:
+    """The one line for rows that must be refused."""
+    with pytest.raises(CatalogueError) as caught:
+        built(provider=[{**LAB}] if provider is None else provider, model=[{**MODEL}] if model is None else model)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("model_id", ["m", "Qwen3-32B", "meta-llama/Llama-3.3-70B:free", "@cf/meta/llama-3"])
+def test_a_row_is_served_under_its_id(model_id: str) -> None:
+    assert built(provider=[{**LAB}], model=[{**MODEL, "id": model_id}]).get(model_id).targets[0].provider == "lab"
+
+
+def test_two_providers_of_one_name_are_refused() -> None:
+    said = refusal(provider=[{**LAB}, {**LAB, "base_url": "https://example.test"}])
+    assert said.startswith("[[provider]] 'lab': the name is used twice")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb"])
+def test_a_provider_without_a_proper_name_is_refused(name: str) -> None:
+    assert refusal(provider=[{**LAB, "name": name}]).startswith(f"[[provider]] {name!r}: bad name")
+
+
+@pytest.mark.parametrize("model_id", ["", " ", "a b", "a\n", "-a", "ä", "a" * 129])
+def test_a_bad_model_id_is_refused(model_id: str) -> None:
+    said = refusal(model=[{**MODEL, "id": model_id}])
+    assert said.startswith("[[model]] '")
+    assert ": bad id; " in said
+
+
+def test_a_bad_alias_is_refused() -> None:
+    assert refusal(model=[{**MODEL, "aliases": [""]}]).startswith("[[model]] 'm': bad alias ''; ")
+
+
+def test_a_model_without_targets_is_refused() -> None:
+    assert refusal(model=[{**MODEL, "targets": []}]).startswith("[[model]] 'm': targets is empty")
+
+
+def test_a_target_without_a_model_is_refused() -> None:
+    said = refusal(model=[{**MODEL, "targets": [{"provider": "lab", "model": ""}]}])
+    assert said.startswith("[[model]] 'm': a target's model is empty")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "lab", "ftp://x", "unix:///x.sock", "http://", "http://:80", "http:///v1", "http://x:abc"),
+        *("http://x:99999", "http://x:0", "http://u:pw@x", "http://x?a=1", "http://x/v1#f", "http://x/a b"),
+        *("http://x\n", "http://[::1"),
+    ],
+)
+def test_a_bad_base_url_names_its_provider(url: str) -> None:
+    said = refusal(provider=[{**LAB, "base_url": url}])
+    assert said == "[[provider]] 'lab': base_url must be http(s)://host[:port][/path]"
+
+
+@pytest.mark.parametrize("url", ["http://x", "https://x:8443/", "HTTPS://x.test/api/v1", "http://[::1]:9/v1"])
+def test_a_good_base_url_is_taken(url: str) -> None:
+    assert built(provider=[{**LAB, "base_url": url}], model=[{**MODEL}]).find("m") is not None
+
+
+@given(st.from_regex(r"https?://[\x20-\x7e]{0,30}", fullmatch=True))
+def test_every_base_url_that_is_taken_suits_the_transport(url: str) -> None:
+    with contextlib.suppress(CatalogueError):
+        built(provider=[{**LAB, "base_url": url}], model=[{**MODEL}])
+        Transport(Endpoint(url))
