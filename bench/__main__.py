@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +17,8 @@ RESULTS = ROOT / "bench" / "results"
 def main() -> int:
     """Exit 0 when it measured; with --gate, 1 when a target was missed and 2 when no verdict could be given."""
     args = _arguments()
+    # Ended from outside, it still has to end the servers that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     contestants = [one for one in peers.ALL if not args.only or one.name in (*args.only, "direct")]
     told = machine.describe()
     plan = rounds.QUICK if args.quick else rounds.FULL
