@@ -175,7 +175,7 @@ def test_a_connection_is_reused_after_a_stream_whose_end_comes_late(gateway: Gat
             body = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": "x"}]}
             headers = {"authorization": f"Bearer {gateway.key}"}
             client.post(f"{gateway.server.gateway}/v1/chat/completions", json=body, headers=headers)
-            time.sleep(0.05)
+            time.sleep(0.05)  # the subject: the next request comes after the late end, as a person's would
     assert gateway.upstream.connections - before <= 2
 
 

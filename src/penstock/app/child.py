@@ -18,7 +18,7 @@ import msgspec
 from penstock.app.boot import Boot
 from penstock.app.logs import set_up_logging
 from penstock.web.hub import HttpLimits
-from penstock.web.server import DataServer, Server, ServerOptions
+from penstock.web.server import DataServer, Server
 
 _log = logging.getLogger("penstock.app")
 _ORPHAN_DRAIN_S = 2.0
@@ -53,7 +53,7 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
 
 async def _gateway(boot: Boot) -> None:
     from penstock.app.compose import GatewayParts  # noqa: PLC0415 - the control plane does without it
-    from penstock.gateway.pipeline import DISCONNECTED  # noqa: PLC0415
+    from penstock.gateway.pipeline import DISCONNECTED  # noqa: PLC0415 - comes with the parts
 
     parts = GatewayParts(boot)
     gateway = boot.settings.gateway
@@ -85,7 +85,7 @@ async def _control(boot: Boot) -> None:
     from penstock.app.control import ControlParts  # noqa: PLC0415 - a gateway worker does without it
 
     parts = ControlParts(boot)
-    server = Server(parts.app, _listener(boot), options=ServerOptions(drain_s=boot.settings.serve.drain_s))
+    server = Server(parts.app, _listener(boot), drain_s=boot.settings.serve.drain_s)
     try:
         await _until_stopped(server)
     finally:

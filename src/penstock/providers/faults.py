@@ -1,6 +1,6 @@
 """Maps every failure of an upstream to one of our public codes: by status first, then by the body's own code.
 
-The upstream's message is passed on after anything that looks like a credential is masked; the cause is kept.
+The upstream's message is passed on after anything that looks like a credential is masked; callers raise from the cause.
 """
 
 import re
@@ -29,13 +29,10 @@ class _FaultBody(msgspec.Struct):
 def from_transport(error: TransportError) -> UpstreamError:
     """The public error for a call that did not complete."""
     if isinstance(error, (FirstByteTimeout, IdleTimeout)):
-        public = UpstreamError("upstream_timeout", f"{_sentence(str(error))} Try again.")
-    elif isinstance(error, ConnectFailed):
-        public = UpstreamError("upstream_error", f"{_sentence(str(error))} Try again.", retry_after_s=2)
-    else:
-        public = UpstreamError("upstream_closed", f"{_sentence(str(error))} Try again.")
-    public.__cause__ = error
-    return public
+        return UpstreamError("upstream_timeout", f"{_sentence(str(error))} Try again.")
+    if isinstance(error, ConnectFailed):
+        return UpstreamError("upstream_error", f"{_sentence(str(error))} Try again.", retry_after_s=2)
+    return UpstreamError("upstream_closed", f"{_sentence(str(error))} Try again.")
 
 
 def from_status(status: int, headers: dict[str, str], body: bytes) -> UpstreamError:

@@ -6,19 +6,13 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
 import uvicorn
 
 from penstock.web.exchange import App
 from penstock.web.http1 import HttpConnection
 from penstock.web.hub import HttpLimits, Hub, close_all
 
-
-class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How long idle connections live and how long open answers may take after ``stop``, in seconds."""
-
-    keep_alive_s: float = 75.0
-    drain_s: float = 30.0
+_KEEP_ALIVE_S = 75
 
 
 class DataServer:
@@ -69,13 +63,7 @@ class _QuietServer(uvicorn.Server):
 class Server:
     """The control plane's listener, on the server library."""
 
-    def __init__(
-        self,
-        app: Callable[..., Any],
-        listener: socket.socket,
-        *,
-        options: ServerOptions,
-    ) -> None:
+    def __init__(self, app: Callable[..., Any], listener: socket.socket, *, drain_s: float) -> None:
         self._listener = listener
         self._server = _QuietServer(
             uvicorn.Config(
@@ -90,8 +78,8 @@ class Server:
                 server_header=False,
                 proxy_headers=False,
                 backlog=2048,
-                timeout_keep_alive=max(1, int(options.keep_alive_s)),
-                timeout_graceful_shutdown=max(1, int(options.drain_s)),
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=max(1, int(drain_s)),
             )
         )
 
