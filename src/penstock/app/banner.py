@@ -21,9 +21,9 @@ class Hello(msgspec.Struct, frozen=True):
 def print_banner(catalogue: Catalogue, boot: Boot, *, gateway_url: str, hello: Hello | None) -> None:
     """Addresses, models, stand-ins, the first curl line, and the ready line last."""
     settings = boot.settings
-    own = [model.id for model in catalogue.models if model.stand_in is None and model.targets]
+    own = [model.id for model in catalogue.served if model.stand_in is None]
     stand_ins = [model.id for model in catalogue.models if model.stand_in is not None]
-    unserved = sum(1 for model in catalogue.models if not model.targets)
+    unserved = len(catalogue.models) - len(catalogue.served)
     lines = [
         f"Penstock serves in {settings.serve.mode} mode.",
         f"  gateway        {gateway_url}",

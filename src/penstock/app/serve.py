@@ -132,7 +132,7 @@ class Supervisor:
             "gateway": gateway_url,
             "control": boot.control_url,
             "pid": os.getpid(),
-            "models": [model.id for model in catalogue.models if model.targets],
+            "models": [model.id for model in catalogue.served],
         }
         self._home.announce(ready, self._settings.serve.ready_file)
         print_banner(catalogue, boot, gateway_url=gateway_url, hello=hello)

@@ -38,10 +38,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Catalogue:
-    """Models by id and alias. Immutable once built; listing order is the order given."""
+    """Models by id and alias; ``served`` are those with a target. Immutable once built, in the order given."""
 
     def __init__(self, models: Iterable[Model]) -> None:
         self.models = tuple(models)
+        self.served = tuple(model for model in self.models if model.targets)
         self._by_name = {name: model for model in self.models for name in (*model.aliases, model.id)}
 
     def find(self, name: str) -> Model | None:

@@ -29,16 +29,14 @@ def model_entry(model: Model) -> dict[str, Any]:
 def model_list(catalogue: Catalogue, only: str | None) -> dict[str, Any]:
     """GET /v1/models: what is served; ``only`` limits it to the one model of a key on a model plan."""
     allowed = catalogue.find(only) if only is not None else None
-    models = catalogue.models if only is None else (allowed,) if allowed is not None else ()
-    return {"object": "list", "data": [model_entry(model) for model in models if model.targets]}
+    models = [model for model in catalogue.served if only is None or model is allowed]
+    return {"object": "list", "data": [model_entry(model) for model in models]}
 
 
 def available_models(catalogue: Catalogue) -> list[dict[str, Any]]:
     """GET /available-models in Heroku's bare-array shape (heroku-wire.md 2.8): what is served."""
     return [
-        {"model_id": model.id, "type": list(model.type), "regions": list(model.regions)}
-        for model in catalogue.models
-        if model.targets
+        {"model_id": model.id, "type": list(model.type), "regions": list(model.regions)} for model in catalogue.served
     ]
 
 
