@@ -100,7 +100,8 @@ class _Keys:
 
 def _principal() -> Principal:
     names = ("key_id", "key_prefix", "app_id", "app_name", "addon_id", "attachment_id", "attachment_name")
-    return Principal(**dict.fromkeys(names, "9b8f6e0a-0000-4000-8000-000000000000"), model_id=None)
+    fields: dict[str, str | None] = dict.fromkeys(names, "9b8f6e0a-0000-4000-8000-000000000000")
+    return msgspec.convert({**fields, "model_id": None}, Principal)
 
 
 async def _send(_: dict[str, Any]) -> None:

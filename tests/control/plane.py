@@ -19,7 +19,7 @@ from penstock.domain.catalogue import Catalogue, Model
 from penstock.domain.ids import secret_hash
 from penstock.domain.platform import Principal
 from penstock.store.database import Database
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 from penstock.web.api import AsgiApp
 
 EMAIL = "operator@penstock.local"

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from penstock.control.apps import parse_range
+from penstock.control.routes.apps import parse_range
 from tests.control.plane import EMAIL, Plane
 
 

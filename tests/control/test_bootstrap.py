@@ -9,7 +9,7 @@ from penstock.control.bootstrap import ensure_hello, ensure_operator
 from penstock.domain.ids import secret_hash
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 
 EMAIL = "operator@penstock.local"
 
@@ -27,16 +27,16 @@ def test_the_operator_token_is_written_once_for_the_owner_only(db: Database, tmp
     assert file.read_text() == token + "\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert ensure_operator(db, tmp_path, EMAIL) == token
-    found = Stores(db).operators.find(token_hash=secret_hash(token))
+    found = Stores(db).operators.find_by_token(secret_hash(token))
     assert found is not None
-    assert found.email == EMAIL
+    assert (found[0].email, found[0].role) == (EMAIL, "owner")
 
 
 def test_a_token_outlives_its_database(db: Database, tmp_path: Path) -> None:
     token = ensure_operator(db, tmp_path, EMAIL)
     other = Database.open(tmp_path / "other" / "penstock.db")
     assert ensure_operator(other, tmp_path, EMAIL) == token
-    assert Stores(other).operators.find(token_hash=secret_hash(token)) is not None
+    assert Stores(other).operators.find_by_token(secret_hash(token)) is not None
 
 
 def test_a_deleted_token_file_gives_a_second_token(db: Database, tmp_path: Path) -> None:

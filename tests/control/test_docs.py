@@ -6,7 +6,7 @@ from penstock.control.api import routes
 from penstock.control.context import ControlContext
 from penstock.domain.catalogue import Catalogue
 from penstock.store.database import Database
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "platform-api.md"
 

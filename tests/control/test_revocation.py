@@ -10,7 +10,7 @@ import pytest
 
 from penstock.domain.ids import secret_hash
 from penstock.store.database import Database
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 from tests.control.plane import Plane, running_plane
 
 POLL_S = 0.1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from penstock.store.database import Database
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 
 
 @pytest.fixture

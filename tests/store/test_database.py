@@ -13,7 +13,7 @@ from sqlalchemy import text
 from penstock.domain.errors import PenstockError
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 from tests.store.nouns import add_app
 
 
@@ -95,7 +95,7 @@ def test_a_refused_url_does_not_show_its_password() -> None:
 def test_several_processes_can_open_a_new_database_at_once(tmp_path: Path) -> None:
     path = tmp_path / "penstock.db"
     code = (
-        "import sys; from penstock.store.database import Database; from penstock.store.keys import KeyStore; "
+        "import sys; from penstock.store.database import Database; from penstock.store.nouns.keys import KeyStore; "
         "db = Database.open(sys.argv[1]); db.sealer; print(KeyStore(db).revision())"
     )
     started = [

@@ -1,8 +1,8 @@
 """Keys: found by hash, revoked at once, followed by revision."""
 
 from penstock.domain.ids import secret_hash
-from penstock.store.keys import KEPT_CHANGES
-from penstock.store.stores import Stores
+from penstock.store.nouns.keys import KEPT_CHANGES
+from penstock.store.nouns.stores import Stores
 from tests.store.nouns import add_addon, add_all, add_app, add_attachment
 
 

@@ -3,13 +3,15 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
+from penstock.domain.access import Role
 from penstock.domain.ids import new_id, secret_hash
 from penstock.domain.platform import App
 from penstock.store.errors import NameTakenError, NotFoundError
-from penstock.store.stores import Stores
-from tests.store.nouns import NOW, add_addon, add_all, add_app, add_attachment
+from penstock.store.nouns.idempotency import Remembered
+from penstock.store.nouns.stores import Stores
+from tests.store.nouns import NOW, add_addon, add_all, add_app, add_attachment, audit_event, found_by
 
 
 def test_an_app_comes_back_as_it_was_stored(stores: Stores) -> None:
@@ -130,13 +132,56 @@ def test_releases_are_numbered_per_app(stores: Stores) -> None:
 
 
 def test_an_operator_is_found_by_any_of_their_tokens(stores: Stores) -> None:
-    first = stores.operators.add("o@example.com", token_hash=secret_hash("one"))
-    assert stores.operators.add("o@example.com", token_hash=secret_hash("two")) == first
-    assert stores.operators.find(token_hash=secret_hash("one")) == first
-    assert stores.operators.find(token_hash=secret_hash("two")) == first
-    assert stores.operators.find(token_hash=secret_hash("three")) is None
-    stores.operators.update(first.id, email="new@example.com")
-    assert [operator.email for operator in stores.operators.list()] == ["new@example.com"]
+    operator = stores.operators.add("o@example.com", role=Role.ADMIN)
+    for word in ("one", "two"):
+        stores.operators.add_token(operator.id, secret_hash(word), prefix=word, description=word)
+    assert [found_by(stores, word) for word in ("one", "two", "three")] == [operator, operator, None]
+    stores.operators.update(operator.id, email="new@example.com", role=Role.VIEWER)
+    assert [(each.email, each.role) for each in stores.operators.list()] == [("new@example.com", Role.VIEWER)]
+
+
+def test_an_expired_or_revoked_token_finds_nobody(stores: Stores) -> None:
+    operator = stores.operators.add("o@example.com", role=Role.MEMBER)
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    stores.operators.add_token(operator.id, secret_hash("old"), prefix="old", description="", expires_at=past)
+    token = stores.operators.add_token(operator.id, secret_hash("new"), prefix="new", description="")
+    assert found_by(stores, "old") is None
+    stores.operators.remove_token(token.id)
+    assert found_by(stores, "new") is None
+    with pytest.raises(NotFoundError):
+        stores.operators.remove_token(token.id)
+
+
+def test_the_apps_of_a_removed_operator_pass_to_the_heir(stores: Stores) -> None:
+    gone = stores.operators.add("gone@example.com", role=Role.MEMBER)
+    heir = stores.operators.add("heir@example.com", role=Role.OWNER)
+    stores.operators.add_token(gone.id, secret_hash("t"), prefix="t", description="")
+    app = add_app(stores, owner=gone)
+    stores.collaborators.put(add_app(stores, "other").id, gone.id, role=Role.VIEWER)
+    stores.operators.remove(gone.id, heir=heir)
+    assert (stores.apps.get(app.id).owner_id, stores.apps.get(app.id).owner_email) == (heir.id, heir.email)
+    assert found_by(stores, "t") is None
+    assert stores.collaborators.list(operator_id=gone.id) == ()
+
+
+def test_the_audit_log_takes_events_and_refuses_to_change_or_lose_one(stores: Stores) -> None:
+    app = add_app(stores)
+    for number in range(3):
+        stores.audit.add(audit_event(f"app.{number}", app if number else None))
+    assert [event.action for event in stores.audit.list()] == ["app.0", "app.1", "app.2"]
+    assert [event.action for event in stores.audit.list(app_id=app.id, limit=1)] == ["app.1"]
+    for statement in ("UPDATE audit_events SET action = 'x'", "DELETE FROM audit_events"):
+        with pytest.raises(DBAPIError, match="append-only"), stores.db.write() as connection:
+            connection.exec_driver_sql(statement)
+    assert len(stores.audit.list()) == 3
+
+
+def test_an_idempotency_key_is_claimed_once_and_then_answers(stores: Stores) -> None:
+    assert stores.idempotency.claim("operator", "key", b"f" * 32) is None
+    stores.idempotency.update("operator", "key", status=201, body='{"name":"a"}')
+    again = stores.idempotency.claim("operator", "key", b"g" * 32)
+    assert again == Remembered(b"f" * 32, 201, '{"name":"a"}')
+    assert stores.idempotency.claim("another", "key", b"f" * 32) is None
 
 
 def test_names_that_look_like_sql_are_only_names(stores: Stores) -> None:

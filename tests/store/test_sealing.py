@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
+from penstock.store.nouns.stores import Stores
 from penstock.store.sealing import Sealer, create_master_key, read_master_key
-from penstock.store.stores import Stores
 from tests.store.nouns import add_all, add_app
 
 SEALER = Sealer(b"k" * 32)

@@ -20,7 +20,7 @@ from penstock.providers.openai.adapter import OpenAIAdapter
 from penstock.providers.transport import Endpoint, Transport, TransportLimits
 from penstock.settings.tree import Settings
 from penstock.store.database import Database
-from penstock.store.keys import KeyStore
+from penstock.store.nouns.keys import KeyStore
 
 
 def catalogue_of(settings: Settings, engines: Iterable[EngineAddress]) -> Catalogue:

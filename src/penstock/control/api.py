@@ -2,17 +2,17 @@
 
 import time
 
-from penstock.control.account import AccountRoutes
-from penstock.control.addons import AddOnRoutes
-from penstock.control.apps import AppRoutes
-from penstock.control.attachments import AttachmentRoutes
 from penstock.control.changes import Changes
-from penstock.control.config_vars import ConfigVarRoutes
 from penstock.control.context import ControlContext
-from penstock.control.services import ServiceRoutes
+from penstock.control.routes.account import AccountRoutes
+from penstock.control.routes.addons import AddOnRoutes
+from penstock.control.routes.apps import AppRoutes
+from penstock.control.routes.attachments import AttachmentRoutes
+from penstock.control.routes.config_vars import ConfigVarRoutes
+from penstock.control.routes.services import ServiceRoutes
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 from penstock.web.api import ApiError, AsgiApp, Handler, Reply, Request, Route, application
 
 # The ``resource`` of a 404, by the store's noun; the CLI and the plugin compare the first three letter by letter.

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from penstock.control.changes import AddOnOrder, Changes
 from penstock.control.plans import Plan
+from penstock.domain.access import Role
 from penstock.domain.ids import new_operator_token, secret_hash
 from penstock.domain.platform import STANDARD_PLAN
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
-from penstock.store.keys import ApiKeySecret
+from penstock.store.nouns.keys import ApiKeySecret
+from penstock.store.nouns.stores import Stores
 from penstock.store.sealing import write_private_once
-from penstock.store.stores import Stores
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +30,14 @@ def ensure_operator(db: Database, home: Path, email: str) -> str:
         raise StoreError(f"{path}: the operator token cannot be kept there: {error}") from error
     if not token:
         raise StoreError(f"{path}: empty; delete it and start again for a new token")
-    operators = Stores(db).operators
+    operators, digest = Stores(db).operators, secret_hash(token)
     with db.write():
-        known = operators.find(token_hash=secret_hash(token))
+        known = operators.find_by_token(digest)
         if known is None:
-            operators.add(email, token_hash=secret_hash(token))
-        elif known.email != email and all(other.email != email for other in operators.list()):
-            operators.update(known.id, email=email)
+            owner = operators.find(email) or operators.add(email, role=Role.OWNER)
+            operators.add_token(owner.id, digest, prefix=token, description="HOME/tokens/operator")
+        elif known[0].email != email and operators.find(email) is None:
+            operators.update(known[0].id, email=email)
     return token
 
 

@@ -18,7 +18,7 @@ from penstock.control.present import config_var_names
 from penstock.domain.ids import new_id
 from penstock.domain.platform import AddOn, App, Attachment
 from penstock.store.errors import NameTakenError
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 from penstock.web.api import ApiError
 
 # Heroku's own bound on the config vars of one app.

@@ -1,19 +1,23 @@
 """The nouns of the control plane: apps, add-ons, attachments, keys and releases."""
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
+
+from penstock.domain.access import Role
 
 SERVICE = "heroku-inference"
 STANDARD_PLAN = "standard"
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True):
-    """An app that models are attached to."""
+    """An app that models are attached to. ``owner_id`` is None when its owner is no longer an operator."""
 
     id: str
     name: str
     owner_email: str
+    owner_id: str | None = None
     created_at: datetime
     updated_at: datetime
     region: str = "us"
@@ -61,12 +65,17 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A data plane key, without its secret."""
+    """A data plane key, without its secret. The newest one that is not ``extra`` is what the config vars show;
+    ``models`` limits it further than its plan does (None: not at all)."""
 
     id: str
     prefix: str
     attachment_id: str
     created_at: datetime
+    extra: bool = False
+    models: tuple[str, ...] | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,14 +90,62 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
-    """Who drives the control plane."""
+    """Who drives the control plane; ``role`` is what they may do to all of it (domain/access.py)."""
 
     id: str
     email: str
+    role: Role = Role.MEMBER
+    created_at: datetime | None = None
+
+
+class OperatorToken(msgspec.Struct, frozen=True, kw_only=True):
+    """One token of an operator, without its secret."""
+
+    id: str
+    operator_id: str
+    prefix: str
+    description: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class Collaborator(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator's role on one app that is not their own."""
+
+    id: str
+    app_id: str
+    app_name: str
+    operator_id: str
+    email: str
+    role: Role
+    created_at: datetime
+    updated_at: datetime
+
+
+class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Who did what to which object, when, from where, and how it was before and after; secrets are never in it."""
+
+    at: datetime
+    actor_id: str | None
+    actor_email: str
+    source: str
+    request_id: str
+    action: str
+    object_type: str
+    object_id: str | None = None
+    object_name: str | None = None
+    app_id: str | None = None
+    app_name: str | None = None
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    seq: int = 0
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who calls the data plane: what one key stands for. ``model_id`` is None when every model is allowed."""
+    """Who calls the data plane: what one key stands for. ``model_id`` is the one model of a model plan, ``models`` the
+    ids that the key itself is limited to, None each where there is no such limit; ``expires_at`` is Unix time, None
+    for never; ``provisioned_at`` is the add-on's Unix time of creation."""
 
     key_id: str
     key_prefix: str
@@ -98,3 +155,6 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     attachment_id: str
     attachment_name: str
     model_id: str | None
+    models: tuple[str, ...] | None = None
+    expires_at: float | None = None
+    provisioned_at: float = 0.0

@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -19,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 
 # Each released schema in order; the last is what this code needs.
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 
 metadata = MetaData(
     naming_convention={
@@ -70,6 +72,7 @@ apps = Table(
     _id(),
     Column("name", String(30), nullable=False, unique=True),
     Column("owner_email", String(320), nullable=False),
+    Column("owner_id", String(36), ForeignKey("operators.id"), index=True),
     Column("region", String(64), nullable=False),
     Column("stack", String(64), nullable=False),
     Column("last_version", Integer, nullable=False),
@@ -110,6 +113,11 @@ api_keys = Table(
     Column("hash", LargeBinary(32), nullable=False, unique=True),
     Column("sealed", LargeBinary, nullable=False),
     _reference("attachment_id", "attachments.id"),
+    # A key beside the one that the config vars show.
+    Column("extra", Boolean, nullable=False),
+    Column("models", JSON(none_as_null=True)),
+    Column("expires_at", UtcDateTime, index=True),
+    Column("last_used_at", UtcDateTime),
     _at("created_at"),
 )
 
@@ -154,6 +162,7 @@ operators = Table(
     metadata,
     _id(),
     Column("email", String(320), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
     _at("created_at"),
 )
 
@@ -163,5 +172,54 @@ operator_tokens = Table(
     _id(),
     _reference("operator_id", "operators.id"),
     Column("hash", LargeBinary(32), nullable=False, unique=True),
+    Column("prefix", String(16), nullable=False),
+    Column("description", String(256), nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
     _at("created_at"),
+)
+
+collaborators = Table(
+    "collaborators",
+    metadata,
+    _id(),
+    _reference("app_id", "apps.id", index=False),
+    _reference("operator_id", "operators.id"),
+    Column("role", String(16), nullable=False),
+    _at("created_at"),
+    _at("updated_at"),
+    UniqueConstraint("app_id", "operator_id"),
+)
+
+# Append-only: triggers refuse to change or delete a row. No foreign keys: an event outlives what it is about.
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False, index=True),
+    Column("actor_id", String(36)),
+    Column("actor_email", String(320), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("object_type", String(32), nullable=False),
+    Column("object_id", String(64)),
+    Column("object_name", String(320)),
+    Column("app_id", String(36)),
+    Column("app_name", String(30)),
+    Column("before", JSON(none_as_null=True)),
+    Column("after", JSON(none_as_null=True)),
+    Index("ix_audit_events_app_id", "app_id", "seq"),
+)
+
+# What a create with an Idempotency-Key answered, sealed, because an answer can hold a new secret.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("operator_id", String(36), primary_key=True),
+    Column("key", String(256), primary_key=True),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
 )

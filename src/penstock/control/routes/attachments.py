@@ -1,14 +1,14 @@
 """Attachments: an add-on on an app under a name."""
 
 from penstock.control import present
-from penstock.control.account import operator_of
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
 from penstock.control.fields import body_of, reference, required, text
 from penstock.control.plans import plan_of
+from penstock.control.routes.account import operator_of
 from penstock.domain.platform import SERVICE, Attachment
 from penstock.store.errors import NotFoundError
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 from penstock.web.api import Reply, Request, Route
 
 

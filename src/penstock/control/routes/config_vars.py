@@ -1,12 +1,12 @@
 """Config vars: those that a user has set, and those that attachments bring."""
 
-from penstock.control.account import operator_of
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
 from penstock.control.fields import body_of
 from penstock.control.names import check_var_name, invalid
+from penstock.control.routes.account import operator_of
 from penstock.domain.platform import STANDARD_PLAN, App
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 from penstock.web.api import Reply, Request, Route
 
 

@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 
 from penstock.control import present
-from penstock.control.account import operator_of
 from penstock.control.changes import AddOnOrder, Changes
 from penstock.control.context import ControlContext
 from penstock.control.fields import body_of, flag, options, reference, required, text
 from penstock.control.names import check_addon_name, check_region, invalid
 from penstock.control.plans import choose_plan
+from penstock.control.routes.account import operator_of
 from penstock.domain.platform import SERVICE, AddOn, App, Attachment
 from penstock.store.errors import NotFoundError
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 from penstock.web.api import Reply, Request, Route
 
 

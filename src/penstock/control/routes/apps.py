@@ -3,13 +3,13 @@
 import re
 
 from penstock.control import present
-from penstock.control.account import operator_of
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
 from penstock.control.fields import body_of, reference, required, text
 from penstock.control.names import check_app_name, check_region, invalid
+from penstock.control.routes.account import operator_of
 from penstock.domain.platform import App
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 from penstock.web.api import Reply, Request, Route
 
 _STACK = re.compile(r"[a-z][a-z0-9.-]{0,63}")

@@ -4,7 +4,7 @@ from penstock.control import present
 from penstock.control.context import ControlContext
 from penstock.domain.ids import secret_hash
 from penstock.domain.platform import Operator
-from penstock.store.stores import Stores
+from penstock.store.nouns.stores import Stores
 from penstock.web.api import ApiError, Credentials, Reply, Request, Route, parse_credentials
 
 
@@ -34,7 +34,8 @@ class AccountRoutes:
 
     def authenticate(self, credentials: Credentials) -> Operator | None:
         """The operator whose token it is. A Basic user must be that operator's email, or empty."""
-        operator = self._stores.operators.find(token_hash=secret_hash(credentials.secret))
+        found = self._stores.operators.find_by_token(secret_hash(credentials.secret))
+        operator = None if found is None else found[0]
         if operator is None or (credentials.user and credentials.user.lower() != operator.email.lower()):
             return None
         return operator

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
 from penstock.domain.ids import new_api_key, new_id, secret_hash
 from penstock.domain.platform import STANDARD_PLAN, ApiKey, Principal
@@ -49,13 +49,29 @@ class KeyStore:
             attachment_id=row.attachment_id,
             attachment_name=row.attachment_name,
             model_id=None if row.plan == STANDARD_PLAN else row.plan,
+            models=None if row.models is None else tuple(row.models),
+            expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
+            provisioned_at=row.provisioned_at.timestamp(),
         )
 
-    def add(self, attachment_id: str) -> ApiKeySecret:
-        """A new key for an attachment."""
+    def add(
+        self,
+        attachment_id: str,
+        *,
+        extra: bool = False,
+        models: tuple[str, ...] | None = None,
+        expires_at: datetime | None = None,
+    ) -> ApiKeySecret:
+        """A new key for an attachment; an ``extra`` one is not what its config vars show."""
         secret = new_api_key()
         key = ApiKey(
-            id=new_id(), prefix=secret[:PREFIX_LENGTH], attachment_id=attachment_id, created_at=datetime.now(UTC)
+            id=new_id(),
+            prefix=secret[:PREFIX_LENGTH],
+            attachment_id=attachment_id,
+            created_at=datetime.now(UTC),
+            extra=extra,
+            models=models,
+            expires_at=expires_at,
         )
         digest = secret_hash(secret)
         sealed = self._db.sealer.seal(secret, bound_to=key.id)
@@ -67,6 +83,9 @@ class KeyStore:
                     hash=digest,
                     sealed=sealed,
                     attachment_id=attachment_id,
+                    extra=extra,
+                    models=None if models is None else list(models),
+                    expires_at=expires_at,
                     created_at=key.created_at,
                 )
             )
@@ -85,7 +104,7 @@ class KeyStore:
             rows = connection.execute(query).all()
         return tuple(
             ApiKeySecret(
-                ApiKey(id=row.id, prefix=row.prefix, attachment_id=row.attachment_id, created_at=row.created_at),
+                _api_key(row),
                 self._db.sealer.unseal(row.sealed, bound_to=row.id),
             )
             for row in rows
@@ -153,8 +172,24 @@ def _principals() -> Select[Any]:
             attachments.c.id.label("attachment_id"),
             attachments.c.name.label("attachment_name"),
             addons.c.plan,
+            api_keys.c.models,
+            api_keys.c.expires_at,
+            addons.c.created_at.label("provisioned_at"),
         )
         .join(attachments, attachments.c.id == api_keys.c.attachment_id)
         .join(apps, apps.c.id == attachments.c.app_id)
         .join(addons, addons.c.id == attachments.c.addon_id)
+    )
+
+
+def _api_key(row: Row[Any]) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        prefix=row.prefix,
+        attachment_id=row.attachment_id,
+        created_at=row.created_at,
+        extra=row.extra,
+        models=None if row.models is None else tuple(row.models),
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
     )
