@@ -15,9 +15,10 @@ import uvicorn
 from penstock.control.api import build
 from penstock.control.bootstrap import ensure_operator
 from penstock.control.context import ControlContext
+from penstock.domain.access import Role
 from penstock.domain.catalogue import Catalogue, Model
-from penstock.domain.ids import secret_hash
-from penstock.domain.platform import Principal
+from penstock.domain.ids import new_operator_token, secret_hash
+from penstock.domain.platform import Actor, Principal
 from penstock.store.database import Database
 from penstock.store.nouns.stores import Stores
 from penstock.web.api import AsgiApp
@@ -82,9 +83,21 @@ class Plane:
         found: dict[str, str] = self.ok("GET", f"/apps/{app}/config-vars")
         return found
 
+    def operator(self, email: str, role: Role) -> str:
+        """A new operator; their token."""
+        token = new_operator_token()
+        operator = self.stores.operators.add(email, role=role)
+        self.stores.operators.add_token(operator.id, secret_hash(token), prefix=token, description="test")
+        return token
+
     def principal(self, key: str) -> Principal | None:
         """What the data plane makes of a key."""
         return self.stores.keys.find_principal(secret_hash(key))
+
+
+def somebody(email: str = EMAIL) -> Actor:
+    """An operator on whose word a change is made."""
+    return Actor(id=None, email=email, source="127.0.0.1", request_id="r")
 
 
 @contextlib.contextmanager

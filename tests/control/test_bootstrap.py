@@ -10,6 +10,7 @@ from penstock.domain.ids import secret_hash
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
 from penstock.store.nouns.stores import Stores
+from tests.control.plane import somebody
 
 EMAIL = "operator@penstock.local"
 
@@ -78,6 +79,6 @@ def test_hello_does_not_come_back_once_destroyed(db: Database) -> None:
 
     stores = Stores(db)
     ensure_hello(db, EMAIL)
-    Changes(stores).destroy_app(stores.apps.get("hello"), by=EMAIL)
+    Changes(stores).destroy_app(stores.apps.get("hello"), by=somebody())
     assert ensure_hello(db, EMAIL) is None
     assert stores.apps.list() == ()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from penstock.domain.access import Open
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import Operator
 from penstock.web.api import ApiError, Credentials, Reply, Request, Route, application, parse_credentials
@@ -118,7 +119,9 @@ def failing(error: Exception) -> httpx.Response:
     def handle(request: Request) -> Reply:
         raise error
 
-    app = application([Route("GET", "/things/{thing}", handle)], authenticate=lambda credentials: OPERATOR)
+    app = application(
+        [Route("GET", "/things/{thing}", handle, Open.OPERATOR)], authenticate=lambda credentials: OPERATOR
+    )
     with serving(app) as url:
         return httpx.get(f"{url}/things/secret-name", headers={"Authorization": "Bearer x"}, trust_env=False)
 

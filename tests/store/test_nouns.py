@@ -99,7 +99,8 @@ def test_an_attachment_comes_back_as_it_was_stored(stores: Stores) -> None:
         stores.attachments.list(),
         stores.attachments.list(app_id=other.id),
         stores.attachments.list(addon_id=addon.id),
-        stores.attachments.list(name="INFERENCE"),
+        stores.attachments.list(ref="inference"),
+        stores.attachments.list(ref=attachment.id),
     ):
         assert found == (attachment,)
     assert stores.attachments.list(app_id=app.id) == ()

@@ -2,6 +2,8 @@
 
 import time
 
+import msgspec
+
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
 from penstock.control.routes.account import AccountRoutes
@@ -10,6 +12,7 @@ from penstock.control.routes.apps import AppRoutes
 from penstock.control.routes.attachments import AttachmentRoutes
 from penstock.control.routes.config_vars import ConfigVarRoutes
 from penstock.control.routes.services import ServiceRoutes
+from penstock.domain.access import Open
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
 from penstock.store.nouns.stores import Stores
@@ -49,16 +52,30 @@ def routes(stores: Stores, context: ControlContext) -> list[Route]:
         ServiceRoutes(context),
     )
     return [
-        Route(route.method, route.path, _translating(_settled(route, context)), public=route.public)
+        msgspec.structs.replace(route, handler=_translating(_settled(guarded(route), context)))
         for table in tables
         for route in table.routes()
     ]
 
 
+def guarded(route: Route) -> Route:
+    """A handler that answers without having asked the guard for its route's permission is a bug, and answers 500."""
+    if isinstance(route.access, Open):
+        return route
+
+    def handle(request: Request) -> Reply:
+        reply = route.handler(request)
+        if route.access not in request.checked:
+            raise RuntimeError(f"{route.method} {route.path} did not check {route.access}")
+        return reply
+
+    return msgspec.structs.replace(route, handler=handle)
+
+
 def _settled(route: Route, context: ControlContext) -> Handler:
-    """Every DELETE of this API revokes keys: its handler returns after the commit and its reply waits until no gateway
-    worker can take them any more. Handlers run in threads, so that nobody else waits."""
-    if route.method != "DELETE":
+    """A route that revokes keys: its handler returns after the commit and its reply waits until no gateway worker can
+    take them any more. Handlers run in threads, so that nobody else waits."""
+    if not route.revokes:
         return route.handler
 
     def handle(request: Request) -> Reply:

@@ -7,7 +7,7 @@ from penstock.control.changes import AddOnOrder, Changes
 from penstock.control.plans import Plan
 from penstock.domain.access import Role
 from penstock.domain.ids import new_operator_token, secret_hash
-from penstock.domain.platform import STANDARD_PLAN
+from penstock.domain.platform import STANDARD_PLAN, Actor
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
 from penstock.store.nouns.keys import ApiKeySecret
@@ -49,6 +49,8 @@ def ensure_hello(db: Database, email: str) -> ApiKeySecret | None:
         if stores.keys.revision() > 0 or stores.apps.list():
             return None
         changes = Changes(stores)
-        app = changes.create_app(HELLO, by=email)
-        _, attachment = changes.provision(app, AddOnOrder(plan=Plan(slug=STANDARD_PLAN)), by=email)
+        owner = stores.operators.find(email)
+        first_start = Actor(id=owner.id if owner else None, email=email, source="local", request_id="first start")
+        app = changes.create_app(HELLO, by=first_start)
+        _, attachment = changes.provision(app, AddOnOrder(plan=Plan(slug=STANDARD_PLAN)), by=first_start)
         return stores.keys.list(attachment_id=attachment.id)[0]

@@ -15,8 +15,9 @@ from penstock.control.names import (
 )
 from penstock.control.plans import Plan
 from penstock.control.present import config_var_names
+from penstock.control.trail import Subject, masked, record
 from penstock.domain.ids import new_id
-from penstock.domain.platform import AddOn, App, Attachment
+from penstock.domain.platform import Actor, AddOn, App, Attachment
 from penstock.store.errors import NameTakenError
 from penstock.store.nouns.stores import Stores
 from penstock.web.api import ApiError
@@ -35,35 +36,43 @@ class AddOnOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Changes:
-    """Every change records a release and, where keys come or go, bumps the key revision in the same transaction.
-
-    ``by`` is the operator's email. All raise NotFoundError when an object went away meanwhile.
-    """
+    """Every change is one transaction with its audit event, its release and, where keys come or go, the bump of the key
+    revision. All raise NotFoundError when an object went away meanwhile."""
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
 
-    def create_app(self, name: str | None, *, by: str, region: str = "us", stack: str = "heroku-24") -> App:
+    def create_app(self, name: str | None, *, by: Actor, region: str = "us", stack: str = "heroku-24") -> App:
         """A new app; a random name when none is given. Raises NameTakenError."""
         stores, now = self._stores, datetime.now(UTC)
         with stores.db.write():
             chosen = name or free_name(random_app_name, taken=lambda name: stores.apps.find(name) is not None)
             app = App(
-                id=new_id(), name=chosen, owner_email=by, region=region, stack=stack, created_at=now, updated_at=now
+                id=new_id(),
+                name=chosen,
+                owner_email=by.email,
+                owner_id=by.id,
+                region=region,
+                stack=stack,
+                created_at=now,
+                updated_at=now,
             )
             stores.apps.add(app)
-            stores.releases.add(app.id, description="Initial release", user_email=by)
+            record(stores, by, "app.create", subject=_app(app), after={"name": app.name, "region": region})
+            stores.releases.add(app.id, description="Initial release", user_email=by.email)
         return app
 
-    def rename_app(self, app: App, name: str) -> App:
+    def rename_app(self, app: App, name: str, *, by: Actor) -> App:
         """The app under its new name. Raises NameTakenError."""
         stores = self._stores
         with stores.db.write():
             stores.apps.update(app.id, updated_at=datetime.now(UTC), name=name)
             stores.keys.touch(app.id)
-            return stores.apps.get(app.id)
+            renamed = stores.apps.get(app.id)
+            record(stores, by, "app.update", subject=_app(renamed), before={"name": app.name}, after={"name": name})
+            return renamed
 
-    def destroy_app(self, app: App, *, by: str) -> None:
+    def destroy_app(self, app: App, *, by: Actor) -> None:
         """Removes the app, its add-ons (also where other apps use them) and everything that is attached to it."""
         stores = self._stores
         with stores.db.write():
@@ -71,12 +80,15 @@ class Changes:
             for addon in stores.addons.list(app_id=app.id):
                 self._remove_addon(addon, by=by)
             for attachment in stores.attachments.list(app_id=app.id):
-                self._remove_attachment(attachment)
+                self._remove_attachment(attachment, by=by)
             stores.config_vars.remove(app.id)
             stores.releases.remove(app.id)
+            stores.collaborators.remove(app.id)
             stores.apps.remove(app.id)
+            before = {"name": app.name, "owner": app.owner_email, "region": app.region}
+            record(stores, by, "app.destroy", subject=_app(app), before=before)
 
-    def provision(self, app: App, order: AddOnOrder, *, by: str) -> tuple[AddOn, Attachment]:
+    def provision(self, app: App, order: AddOnOrder, *, by: Actor) -> tuple[AddOn, Attachment]:
         """A new add-on on an app, attached to it with a key. Raises NameTakenError, ApiError for the alias."""
         stores, now = self._stores, datetime.now(UTC)
         with stores.db.write():
@@ -94,25 +106,27 @@ class Changes:
                 updated_at=now,
             )
             stores.addons.add(addon)
+            after = {"name": addon.name, "plan": addon.plan_name, "config": masked(addon.config)}
+            record(stores, by, "addon.create", subject=Subject(addon.id, addon.name, app), after=after)
             return addon, self._attach(addon, app, plan=order.plan, alias=order.alias, by=by)
 
-    def attach(self, addon: AddOn, app: App, *, plan: Plan, alias: str | None, by: str) -> Attachment:
+    def attach(self, addon: AddOn, app: App, *, plan: Plan, alias: str | None, by: Actor) -> Attachment:
         """The add-on under one more name, with its own key. Raises ApiError for the alias."""
         stores = self._stores
         with stores.db.write():
             stores.apps.update(app.id, updated_at=datetime.now(UTC))
             return self._attach(stores.addons.get(addon.id), app, plan=plan, alias=alias, by=by)
 
-    def detach(self, attachment: Attachment, *, by: str) -> None:
+    def detach(self, attachment: Attachment, *, by: Actor) -> None:
         """Removes the attachment and its config vars, and revokes its key."""
         stores = self._stores
         with stores.db.write():
             stores.apps.update(attachment.app_id, updated_at=datetime.now(UTC))
-            self._remove_attachment(attachment)
+            self._remove_attachment(attachment, by=by)
             description = f"Detach {attachment.name} ({attachment.addon_name})"
-            stores.releases.add(attachment.app_id, description=description, user_email=by)
+            stores.releases.add(attachment.app_id, description=description, user_email=by.email)
 
-    def deprovision(self, addon: AddOn, *, confirmed: bool, by: str) -> None:
+    def deprovision(self, addon: AddOn, *, confirmed: bool, by: Actor) -> None:
         """Removes the add-on and all its attachments. Raises ApiError confirmation_required when other apps use it."""
         stores = self._stores
         with stores.db.write():
@@ -127,7 +141,7 @@ class Changes:
                 )
             self._remove_addon(addon, by=by)
 
-    def patch_vars(self, app: App, values: dict[str, str | None], *, by: str) -> None:
+    def patch_vars(self, app: App, values: dict[str, str | None], *, by: Actor) -> None:
         """Sets and, for None, unsets a user's config vars. Raises ApiError for a var that an attachment owns."""
         stores = self._stores
         with stores.db.write():
@@ -149,9 +163,12 @@ class Changes:
             for verb, names in (("Set", list(changed)), ("Remove", gone)):
                 if names:
                     description = f"{verb} {', '.join(names)} config vars"
-                    stores.releases.add(app.id, description=description, user_email=by)
+                    stores.releases.add(app.id, description=description, user_email=by.email)
+            if changed or gone:
+                was = masked(before.keys() & {*changed, *gone})
+                record(stores, by, "config.update", subject=_app(app), before=was, after=masked(changed))
 
-    def _attach(self, addon: AddOn, app: App, *, plan: Plan, alias: str | None, by: str) -> Attachment:
+    def _attach(self, addon: AddOn, app: App, *, plan: Plan, alias: str | None, by: Actor) -> Attachment:
         stores, now = self._stores, datetime.now(UTC)
         attachment = Attachment(
             id=new_id(),
@@ -167,9 +184,12 @@ class Changes:
             updated_at=now,
         )
         stores.attachments.add(attachment)
-        stores.keys.add(attachment.id)
+        key = stores.keys.add(attachment.id).key
+        after = {"name": attachment.name, "addon": addon.name, "key": key.prefix}
+        subject = Subject(attachment.id, attachment.name, app)
+        record(stores, by, "attachment.create", subject=subject, after=after)
         description = f"Attach {attachment.name} ({addon.name})"
-        stores.releases.add(app.id, description=description, user_email=by)
+        stores.releases.add(app.id, description=description, user_email=by.email)
         return attachment
 
     def _alias(self, app: App, plan: Plan, wanted: str | None) -> str:
@@ -190,13 +210,25 @@ class Changes:
             )
         return alias
 
-    def _remove_addon(self, addon: AddOn, *, by: str) -> None:
-        for attachment in self._stores.attachments.list(addon_id=addon.id):
-            self._remove_attachment(attachment)
+    def _remove_addon(self, addon: AddOn, *, by: Actor) -> None:
+        stores = self._stores
+        for attachment in stores.attachments.list(addon_id=addon.id):
+            self._remove_attachment(attachment, by=by)
             description = f"Detach {attachment.name} ({addon.name})"
-            self._stores.releases.add(attachment.app_id, description=description, user_email=by)
-        self._stores.addons.remove(addon.id)
+            stores.releases.add(attachment.app_id, description=description, user_email=by.email)
+        subject = Subject(addon.id, addon.name, stores.apps.get(addon.app_id))
+        record(stores, by, "addon.destroy", subject=subject, before={"name": addon.name, "plan": addon.plan_name})
+        stores.addons.remove(addon.id)
 
-    def _remove_attachment(self, attachment: Attachment) -> None:
-        self._stores.keys.remove(attachment.id)
-        self._stores.attachments.remove(attachment.id)
+    def _remove_attachment(self, attachment: Attachment, *, by: Actor) -> None:
+        stores = self._stores
+        keys = [held.key.prefix for held in stores.keys.list(attachment_id=attachment.id)]
+        before = {"name": attachment.name, "addon": attachment.addon_name, "keys": keys}
+        subject = Subject(attachment.id, attachment.name, stores.apps.get(attachment.app_id))
+        record(stores, by, "attachment.destroy", subject=subject, before=before)
+        stores.keys.remove(attachment.id)
+        stores.attachments.remove(attachment.id)
+
+
+def _app(app: App) -> Subject:
+    return Subject(app.id, app.name, app)

@@ -53,6 +53,16 @@ EVERYWHERE: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: frozenset({Permission.APP_READ, Permission.OPERATORS_READ}),
 }
 
+
+class Open(StrEnum):
+    """Who may call a route that needs no permission: anybody at all, or any operator, for what is their own."""
+
+    PUBLIC = "public"
+    OPERATOR = "operator"
+
+
+Access = Permission | Open
+
 # Whom an operator needs owners:manage to make, change or remove.
 PRIVILEGED = frozenset({Role.OWNER, Role.ADMIN})
 

@@ -98,6 +98,15 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime | None = None
 
 
+class Actor(msgspec.Struct, frozen=True, kw_only=True):
+    """On whose word a change is made, from which address, in which request. ``id`` is None for Penstock itself."""
+
+    id: str | None
+    email: str
+    source: str
+    request_id: str
+
+
 class OperatorToken(msgspec.Struct, frozen=True, kw_only=True):
     """One token of an operator, without its secret."""
 

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
 
+from penstock.domain.access import Access, Open, Permission
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import Operator
 
@@ -63,7 +64,8 @@ class Credentials(msgspec.Struct, frozen=True):
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One call as a handler sees it. ``headers`` has lower-case names; ``body`` is the JSON value, None when absent;
-    ``operator`` is None on public routes only."""
+    ``operator`` is None on public routes only; ``source`` is the caller's address; ``access`` is the route's, and
+    ``checked`` what has been asked of the guard so far."""
 
     method: str
     path: str
@@ -73,6 +75,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: Any
     operator: Operator | None
     request_id: str
+    source: str
+    access: Access
+    checked: set[Permission] = msgspec.field(default_factory=set)
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -89,12 +94,14 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A row of the table. A ``public`` route asks for no credentials."""
+    """A row of the table. ``access`` is what it takes to be served: there is no default, so nothing is open by
+    omission. ``revokes`` says that the change must have reached every gateway worker before it is answered."""
 
     method: str
     path: str
     handler: Handler
-    public: bool = False
+    access: Access
+    revokes: bool = False
 
 
 def application(routes: Sequence[Route], *, authenticate: Authenticate, body_limit: int = BODY_LIMIT) -> AsgiApp:
@@ -169,7 +176,7 @@ class _Edge:
         body, request_id = rest
         credentials = parse_credentials(incoming.headers.get("authorization"))
         operator = None
-        if not route.public:
+        if route.access is not Open.PUBLIC:
             operator = self._authenticate(credentials) if credentials else None
             if operator is None:
                 message = "Invalid credentials provided." if credentials else _NO_CREDENTIALS
@@ -184,6 +191,8 @@ class _Edge:
                 body=_json(body),
                 operator=operator,
                 request_id=request_id,
+                source=incoming.client.host if incoming.client else "unknown",
+                access=route.access,
             )
         )
 

@@ -2,17 +2,12 @@
 
 from penstock.control import present
 from penstock.control.context import ControlContext
+from penstock.control.guard import operator_of
+from penstock.domain.access import Open
 from penstock.domain.ids import secret_hash
 from penstock.domain.platform import Operator
 from penstock.store.nouns.stores import Stores
 from penstock.web.api import ApiError, Credentials, Reply, Request, Route, parse_credentials
-
-
-def operator_of(request: Request) -> Operator:
-    """The operator of a route that is not public."""
-    if request.operator is None:
-        raise RuntimeError(f"{request.path} is a public route")
-    return request.operator
 
 
 class AccountRoutes:
@@ -25,11 +20,11 @@ class AccountRoutes:
     def routes(self) -> list[Route]:
         """The table of this noun."""
         return [
-            Route("GET", "/account", self.show),
-            Route("GET", "/users/~", self.show),
-            Route("GET", "/oauth/authorizations", self.authorizations),
-            Route("POST", "/oauth/authorizations", self.sign_in, public=True),
-            Route("GET", "/healthz", self.health, public=True),
+            Route("GET", "/account", self.show, Open.OPERATOR),
+            Route("GET", "/users/~", self.show, Open.OPERATOR),
+            Route("GET", "/oauth/authorizations", self.authorizations, Open.OPERATOR),
+            Route("POST", "/oauth/authorizations", self.sign_in, Open.PUBLIC),
+            Route("GET", "/healthz", self.health, Open.PUBLIC),
         ]
 
     def authenticate(self, credentials: Credentials) -> Operator | None:

@@ -6,9 +6,10 @@ from penstock.control import present
 from penstock.control.changes import AddOnOrder, Changes
 from penstock.control.context import ControlContext
 from penstock.control.fields import body_of, flag, options, reference, required, text
+from penstock.control.guard import Guard, actor_of
 from penstock.control.names import check_addon_name, check_region, invalid
 from penstock.control.plans import choose_plan
-from penstock.control.routes.account import operator_of
+from penstock.domain.access import Permission
 from penstock.domain.platform import SERVICE, AddOn, App, Attachment
 from penstock.store.errors import NotFoundError
 from penstock.store.nouns.stores import Stores
@@ -22,17 +23,18 @@ class AddOnRoutes:
         self._stores = stores
         self._context = context
         self._changes = changes
+        self._guard = Guard(stores)
 
     def routes(self) -> list[Route]:
         """The table of this noun."""
         return [
-            Route("POST", "/apps/{app}/addons", self.create),
-            Route("GET", "/apps/{app}/addons", self.list_of_app),
-            Route("GET", "/apps/{app}/addons/{addon}", self.show_of_app),
-            Route("DELETE", "/apps/{app}/addons/{addon}", self.destroy),
-            Route("GET", "/addons", self.list_all),
-            Route("GET", "/addons/{addon}", self.show),
-            Route("POST", "/actions/addons/resolve", self.resolve),
+            Route("POST", "/apps/{app}/addons", self.create, Permission.APP_CHANGE),
+            Route("GET", "/apps/{app}/addons", self.list_of_app, Permission.APP_READ),
+            Route("GET", "/apps/{app}/addons/{addon}", self.show_of_app, Permission.APP_READ),
+            Route("DELETE", "/apps/{app}/addons/{addon}", self.destroy, Permission.APP_CHANGE, revokes=True),
+            Route("GET", "/addons", self.list_all, Permission.APP_READ),
+            Route("GET", "/addons/{addon}", self.show, Permission.APP_READ),
+            Route("POST", "/actions/addons/resolve", self.resolve, Permission.APP_READ),
         ]
 
     def create(self, request: Request) -> Reply:
@@ -51,18 +53,20 @@ class AddOnRoutes:
             name=None if name is None else check_addon_name(name),
             config=config,
         )
-        app = self._stores.apps.get(request.params["app"])
-        addon, attached = self._changes.provision(app, order, by=operator_of(request).email)
+        app = self._guard.app(request, request.params["app"])
+        addon, attached = self._changes.provision(app, order, by=actor_of(request))
         return Reply(201, present.addon(addon, [attached]))
 
     def list_all(self, request: Request) -> Reply:
         """GET /addons."""
+        visible_to = self._guard.visible_to(request)
         with self._stores.db.read():
-            return Reply(200, self._present(self._stores.addons.list(), self._stores.attachments.list()))
+            attachments = self._stores.attachments.list(visible_to=visible_to)
+            return Reply(200, self._present(self._stores.addons.list(visible_to=visible_to), attachments))
 
     def list_of_app(self, request: Request) -> Reply:
         """GET /apps/APP/addons: those that the app owns."""
-        app = self._stores.apps.get(request.params["app"])
+        app = self._guard.app(request, request.params["app"])
         with self._stores.db.read():
             attachments = self._stores.attachments.list(app_id=app.id)
             return Reply(200, self._present(self._stores.addons.list(app_id=app.id), attachments))
@@ -72,8 +76,8 @@ class AddOnRoutes:
         wanted = request.params["addon"]
         app, _, alias = wanted.partition("::")
         if alias:
-            wanted = self._stores.attachments.get(alias.upper(), app_id=self._stores.apps.get(app).id).addon_id
-        return Reply(200, self._present([self._stores.addons.get(wanted)])[0])
+            wanted = self._guard.attachment(request, alias.upper(), app=self._guard.app(request, app)).addon_id
+        return Reply(200, self._present([self._guard.addon(request, wanted)])[0])
 
     def show_of_app(self, request: Request) -> Reply:
         """GET /apps/APP/addons/ADDON: owned by the app or attached to it."""
@@ -86,7 +90,7 @@ class AddOnRoutes:
         attachments = self._stores.attachments.list(addon_id=addon.id)
         confirm = text(body, "confirm") or request.query.get("confirm")
         confirmed = flag(body, "force") or confirm in (addon.app_name, addon.app_id)
-        self._changes.deprovision(addon, confirmed=confirmed, by=operator_of(request).email)
+        self._changes.deprovision(addon, confirmed=confirmed, by=actor_of(request))
         return Reply(200, present.addon(addon, attachments, state="deprovisioned"))
 
     def resolve(self, request: Request) -> Reply:
@@ -96,20 +100,24 @@ class AddOnRoutes:
         app_name = text(body, "app")
         if text(body, "addon_service") not in (None, SERVICE):
             raise NotFoundError("addon")
+        visible_to = self._guard.visible_to(request)
         with self._stores.db.read():
             if app_name is None and "::" in wanted:
                 app_name, _, wanted = wanted.partition("::")
-            app = None if app_name is None else self._stores.apps.get(app_name)
-            found = self._matches(wanted, app)
+            if app_name is None:
+                found = self._matches_anywhere(wanted, visible_to)
+            else:
+                found = self._matches_on(wanted, self._guard.app(request, app_name))
         if not found:
             raise NotFoundError("addon")
         return Reply(200, self._present(found))
 
-    def _matches(self, wanted: str, app: App | None) -> list[AddOn]:
-        if app is None:
-            pool: Iterable[AddOn] = self._stores.addons.list() if wanted.startswith(SERVICE) else ()
-            exact = self._stores.addons.find(wanted)
-            return [exact] if exact else _of_plan(pool, wanted)
+    def _matches_anywhere(self, wanted: str, visible_to: str | None) -> list[AddOn]:
+        if wanted.startswith(SERVICE):
+            return _of_plan(self._stores.addons.list(visible_to=visible_to), wanted)
+        return [*self._stores.addons.list(ref=wanted, visible_to=visible_to)]
+
+    def _matches_on(self, wanted: str, app: App) -> list[AddOn]:
         attachment = self._stores.attachments.find(wanted.upper(), app_id=app.id)
         if attachment is not None:
             return [self._stores.addons.get(attachment.addon_id)]
@@ -118,7 +126,7 @@ class AddOnRoutes:
         return [addon for addon in pool if wanted in (addon.id, addon.name)] or _of_plan(pool, wanted)
 
     def _of_app(self, request: Request, *, owned: bool = False) -> AddOn:
-        app = self._stores.apps.get(request.params["app"])
+        app = self._guard.app(request, request.params["app"])
         addon = self._stores.addons.get(request.params["addon"])
         if addon.app_id == app.id:
             return addon

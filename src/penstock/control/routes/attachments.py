@@ -4,8 +4,9 @@ from penstock.control import present
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
 from penstock.control.fields import body_of, reference, required, text
+from penstock.control.guard import Guard, actor_of
 from penstock.control.plans import plan_of
-from penstock.control.routes.account import operator_of
+from penstock.domain.access import Permission
 from penstock.domain.platform import SERVICE, Attachment
 from penstock.store.errors import NotFoundError
 from penstock.store.nouns.stores import Stores
@@ -19,59 +20,62 @@ class AttachmentRoutes:
         self._stores = stores
         self._context = context
         self._changes = changes
+        self._guard = Guard(stores)
 
     def routes(self) -> list[Route]:
         """The table of this noun."""
         return [
-            Route("POST", "/addon-attachments", self.create),
-            Route("GET", "/addon-attachments", self.list_all),
-            Route("GET", "/addon-attachments/{attachment}", self.show),
-            Route("DELETE", "/addon-attachments/{attachment}", self.destroy),
-            Route("GET", "/apps/{app}/addon-attachments", self.list_of_app),
-            Route("GET", "/apps/{app}/addon-attachments/{attachment}", self.show_of_app),
-            Route("GET", "/addons/{addon}/addon-attachments", self.list_of_addon),
-            Route("POST", "/actions/addon-attachments/resolve", self.resolve),
+            Route("POST", "/addon-attachments", self.create, Permission.APP_CHANGE),
+            Route("GET", "/addon-attachments", self.list_all, Permission.APP_READ),
+            Route("GET", "/addon-attachments/{attachment}", self.show, Permission.APP_READ),
+            Route("DELETE", "/addon-attachments/{attachment}", self.destroy, Permission.APP_CHANGE, revokes=True),
+            Route("GET", "/apps/{app}/addon-attachments", self.list_of_app, Permission.APP_READ),
+            Route("GET", "/apps/{app}/addon-attachments/{attachment}", self.show_of_app, Permission.APP_READ),
+            Route("GET", "/addons/{addon}/addon-attachments", self.list_of_addon, Permission.APP_READ),
+            Route("POST", "/actions/addon-attachments/resolve", self.resolve, Permission.APP_READ),
         ]
 
     def create(self, request: Request) -> Reply:
         """POST /addon-attachments: one more name for an add-on, with its own key."""
         body = body_of(request)
-        app = self._stores.apps.get(required(reference(body, "app"), "app"))
-        addon = self._stores.addons.get(required(reference(body, "addon"), "addon"))
+        app = self._guard.app(request, required(reference(body, "app"), "app"))
+        # Whoever shares an add-on spends its owner's budget, so both apps must allow it.
+        addon = self._guard.addon(request, required(reference(body, "addon"), "addon"))
         attachment = self._changes.attach(
             addon,
             app,
             plan=plan_of(self._context.catalogue, addon.plan),
             alias=text(body, "name"),
-            by=operator_of(request).email,
+            by=actor_of(request),
         )
         return Reply(201, present.attachment(attachment))
 
     def list_all(self, request: Request) -> Reply:
         """GET /addon-attachments."""
-        return _reply(self._stores.attachments.list())
+        return _reply(self._stores.attachments.list(visible_to=self._guard.visible_to(request)))
 
     def list_of_app(self, request: Request) -> Reply:
         """GET /apps/APP/addon-attachments."""
-        return _reply(self._stores.attachments.list(app_id=self._stores.apps.get(request.params["app"]).id))
+        return _reply(self._stores.attachments.list(app_id=self._guard.app(request, request.params["app"]).id))
 
     def list_of_addon(self, request: Request) -> Reply:
         """GET /addons/ADDON/addon-attachments."""
-        return _reply(self._stores.attachments.list(addon_id=self._stores.addons.get(request.params["addon"]).id))
+        addon, visible_to = self._guard.addon(request, request.params["addon"]), self._guard.visible_to(request)
+        return _reply(self._stores.attachments.list(addon_id=addon.id, visible_to=visible_to))
 
     def show(self, request: Request) -> Reply:
         """GET /addon-attachments/ID."""
-        return Reply(200, present.attachment(self._stores.attachments.get(request.params["attachment"])))
+        return Reply(200, present.attachment(self._guard.attachment(request, request.params["attachment"])))
 
     def show_of_app(self, request: Request) -> Reply:
         """GET /apps/APP/addon-attachments/NAME."""
-        app = self._stores.apps.get(request.params["app"])
-        return Reply(200, present.attachment(self._stores.attachments.get(request.params["attachment"], app_id=app.id)))
+        app = self._guard.app(request, request.params["app"])
+        return Reply(200, present.attachment(self._guard.attachment(request, request.params["attachment"], app=app)))
 
     def destroy(self, request: Request) -> Reply:
         """DELETE /addon-attachments/ID: detaches and revokes the key."""
-        attachment = self._stores.attachments.get(request.params["attachment"])
-        self._changes.detach(attachment, by=operator_of(request).email)
+        attachment = self._guard.attachment(request, request.params["attachment"])
+        self._changes.detach(attachment, by=actor_of(request))
         return Reply(200, present.attachment(attachment))
 
     def resolve(self, request: Request) -> Reply:
@@ -82,12 +86,12 @@ class AttachmentRoutes:
         app_name = text(body, "app")
         if text(body, "addon_service") not in (None, SERVICE):
             raise NotFoundError("attachment")
+        visible_to = self._guard.visible_to(request)
         with self._stores.db.read():
             if app_name is None and "::" in wanted:
                 app_name, _, wanted = wanted.partition("::")
-            app_id = None if app_name is None else self._stores.apps.get(app_name).id
-            exact = self._stores.attachments.find(wanted, app_id=app_id)
-            found = (exact,) if exact else self._stores.attachments.list(app_id=app_id, name=wanted.upper())
+            app_id = None if app_name is None else self._guard.app(request, app_name).id
+            found = self._stores.attachments.list(app_id=app_id, ref=wanted, visible_to=visible_to)
         if not found:
             raise NotFoundError("attachment")
         return _reply(found)

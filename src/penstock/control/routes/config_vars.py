@@ -3,8 +3,9 @@
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
 from penstock.control.fields import body_of
+from penstock.control.guard import Guard, actor_of
 from penstock.control.names import check_var_name, invalid
-from penstock.control.routes.account import operator_of
+from penstock.domain.access import Permission
 from penstock.domain.platform import STANDARD_PLAN, App
 from penstock.store.nouns.stores import Stores
 from penstock.web.api import Reply, Request, Route
@@ -17,17 +18,18 @@ class ConfigVarRoutes:
         self._stores = stores
         self._context = context
         self._changes = changes
+        self._guard = Guard(stores)
 
     def routes(self) -> list[Route]:
         """The table of this noun."""
         return [
-            Route("GET", "/apps/{app}/config-vars", self.show),
-            Route("PATCH", "/apps/{app}/config-vars", self.update),
+            Route("GET", "/apps/{app}/config-vars", self.show, Permission.APP_SECRETS),
+            Route("PATCH", "/apps/{app}/config-vars", self.update, Permission.APP_CHANGE),
         ]
 
     def show(self, request: Request) -> Reply:
         """GET: one flat object."""
-        return Reply(200, self.values(self._stores.apps.get(request.params["app"])))
+        return Reply(200, self.values(self._guard.app(request, request.params["app"])))
 
     def update(self, request: Request) -> Reply:
         """PATCH: a string sets, null unsets; the answer is the whole map."""
@@ -35,8 +37,8 @@ class ConfigVarRoutes:
         for name, value in body.items():
             if check_var_name(name) and value is not None and not isinstance(value, str):
                 raise invalid(f"Config var {name} must be a string, or null to unset it.")
-        app = self._stores.apps.get(request.params["app"])
-        self._changes.patch_vars(app, body, by=operator_of(request).email)
+        app = self._guard.app(request, request.params["app"])
+        self._changes.patch_vars(app, body, by=actor_of(request))
         return Reply(200, self.values(app))
 
     def values(self, app: App) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from penstock.control import present
 from penstock.control.context import ControlContext
 from penstock.control.plans import Plan, every_plan, stable_id
+from penstock.domain.access import Open
 from penstock.domain.platform import SERVICE
 from penstock.store.errors import NotFoundError
 from penstock.web.api import Reply, Request, Route
@@ -17,11 +18,11 @@ class ServiceRoutes:
     def routes(self) -> list[Route]:
         """The table of this noun."""
         return [
-            Route("GET", "/addon-services", self.list_services),
-            Route("GET", "/addon-services/{service}", self.show_service),
-            Route("GET", "/addon-services/{service}/plans", self.list_plans),
-            Route("GET", "/addon-services/{service}/plans/{plan}", self.show_plan),
-            Route("GET", "/available-models", self.models, public=True),
+            Route("GET", "/addon-services", self.list_services, Open.OPERATOR),
+            Route("GET", "/addon-services/{service}", self.show_service, Open.OPERATOR),
+            Route("GET", "/addon-services/{service}/plans", self.list_plans, Open.OPERATOR),
+            Route("GET", "/addon-services/{service}/plans/{plan}", self.show_plan, Open.OPERATOR),
+            Route("GET", "/available-models", self.models, Open.PUBLIC),
         ]
 
     def list_services(self, request: Request) -> Reply:

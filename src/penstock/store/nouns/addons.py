@@ -7,6 +7,7 @@ from sqlalchemy import Row, Select, delete, exc, insert, or_, select
 from penstock.domain.platform import AddOn
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.nouns.apps import visible
 from penstock.store.schema import addons, apps, attachments
 
 
@@ -29,14 +30,24 @@ class AddOnStore:
             raise NotFoundError("addon")
         return found
 
-    def list(self, *, app_id: str | None = None, attached_to: str | None = None) -> tuple[AddOn, ...]:
-        """Add-ons by name: all, those that an app owns, or those attached to an app."""
-        query = _rows().order_by(addons.c.name)
+    def list(
+        self,
+        *,
+        app_id: str | None = None,
+        attached_to: str | None = None,
+        ref: str | None = None,
+        visible_to: str | None = None,
+    ) -> tuple[AddOn, ...]:
+        """Add-ons by name that match all that is given: owned by an app, attached to one, of an id or name, of the apps
+        that an operator (by id) owns or shares."""
+        query = _rows().where(visible(visible_to, addons.c.app_id)).order_by(addons.c.name)
         if app_id is not None:
             query = query.where(addons.c.app_id == app_id)
         if attached_to is not None:
             attached = select(attachments.c.addon_id).where(attachments.c.app_id == attached_to)
             query = query.where(addons.c.id.in_(attached))
+        if ref is not None:
+            query = query.where(or_(addons.c.id == ref, addons.c.name == ref))
         with self._db.read() as connection:
             return tuple(_addon(row) for row in connection.execute(query))
 

@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, exc, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, delete, exc, insert, or_, select, true, update
 
 from penstock.domain.platform import App
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
-from penstock.store.schema import apps
+from penstock.store.schema import apps, collaborators
 
 
 class AppStore:
@@ -30,10 +30,11 @@ class AppStore:
             raise NotFoundError("app")
         return found
 
-    def list(self) -> tuple[App, ...]:
-        """All apps by name."""
+    def list(self, *, visible_to: str | None = None) -> tuple[App, ...]:
+        """Apps by name: all, or those that an operator (by id) owns or shares."""
+        query = select(apps).where(visible(visible_to, apps.c.id)).order_by(apps.c.name)
         with self._db.read() as connection:
-            return tuple(_app(row) for row in connection.execute(select(apps).order_by(apps.c.name)))
+            return tuple(_app(row) for row in connection.execute(query))
 
     def add(self, app: App) -> None:
         """Raises NameTakenError."""
@@ -74,6 +75,15 @@ class AppStore:
         with self._db.write() as connection:
             if connection.execute(delete(apps).where(apps.c.id == app_id)).rowcount == 0:
                 raise NotFoundError("app")
+
+
+def visible(operator_id: str | None, app_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether that operator owns or shares the app; None stands for one who sees them all."""
+    if operator_id is None:
+        return true()
+    owned = select(apps.c.id).where(apps.c.owner_id == operator_id)
+    shared = select(collaborators.c.app_id).where(collaborators.c.operator_id == operator_id)
+    return app_id.in_(owned.union_all(shared))
 
 
 def _app(row: Row[Any]) -> App:

@@ -7,6 +7,7 @@ from sqlalchemy import Row, Select, delete, exc, insert, select
 from penstock.domain.platform import Attachment
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.nouns.apps import visible
 from penstock.store.schema import addons, apps, attachments
 
 _owners = apps.alias("owners")
@@ -37,16 +38,22 @@ class AttachmentStore:
         return found
 
     def list(
-        self, *, app_id: str | None = None, addon_id: str | None = None, name: str | None = None
+        self,
+        *,
+        app_id: str | None = None,
+        addon_id: str | None = None,
+        ref: str | None = None,
+        visible_to: str | None = None,
     ) -> tuple[Attachment, ...]:
-        """Attachments by app and name that match all that is given."""
-        query = _rows().order_by(apps.c.name, attachments.c.name)
+        """Attachments by app and name that match all that is given: ``ref`` is an id, or a name in any case, and
+        ``visible_to`` an operator's id."""
+        query = _rows().where(visible(visible_to, attachments.c.app_id)).order_by(apps.c.name, attachments.c.name)
         if app_id is not None:
             query = query.where(attachments.c.app_id == app_id)
         if addon_id is not None:
             query = query.where(attachments.c.addon_id == addon_id)
-        if name is not None:
-            query = query.where(attachments.c.name == name)
+        if ref is not None:
+            query = query.where((attachments.c.id == ref) | (attachments.c.name == ref.upper()))
         with self._db.read() as connection:
             return tuple(_attachment(row) for row in connection.execute(query))
 

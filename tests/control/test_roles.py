@@ -1,0 +1,180 @@
+"""Who may do what: every route is called by every role, and what the table below does not allow is refused."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import httpx
+import pytest
+
+from penstock.control.api import guarded, routes
+from penstock.control.context import ControlContext
+from penstock.domain.access import Open, Permission, Role
+from penstock.store.nouns.stores import Stores
+from penstock.web.api import Reply, Request, Route
+from tests.control.plane import CATALOGUE, Plane, running_plane
+
+# Columns: roles over the installation, then on the app of a member of the installation. "-" sees nothing of the app.
+CALLERS = ("owner", "admin", "viewer", "app owner", "app admin", "app member", "app viewer", "stranger")
+# An own copy of the rules, in the reader's terms: y = allowed, n = 403, - = as if it did not exist (404).
+RULES: dict[Permission, str] = {
+    Permission.APP_READ: "y y y y y y y -",
+    Permission.APP_SECRETS: "y y n y y y n -",
+    Permission.APP_CHANGE: "y y n y y y n -",
+    Permission.APP_SHARE: "y y n y y n n -",
+    Permission.APP_AUDIT: "y y n y y n n -",
+    Permission.APP_DESTROY: "y y n y n n n -",
+    Permission.APPS_CREATE: "y y n y y y y y",
+    Permission.AUDIT_READ: "y y n n n n n n",
+    Permission.OPERATORS_READ: "y y y n n n n n",
+    Permission.OPERATORS_MANAGE: "y y n n n n n n",
+    Permission.OWNERS_MANAGE: "y n n n n n n n",
+}
+# What each route that asks for a permission needs, as the pages promise it: a route that is not here fails the test.
+NEEDS = {
+    "POST /apps": Permission.APPS_CREATE,
+    "GET /apps/{app}": Permission.APP_READ,
+    "PATCH /apps/{app}": Permission.APP_SHARE,
+    "DELETE /apps/{app}": Permission.APP_DESTROY,
+    "GET /apps/{app}/releases": Permission.APP_READ,
+    "GET /apps/{app}/dynos": Permission.APP_READ,
+    "GET /apps/{app}/collaborators": Permission.APP_READ,
+    "GET /apps/{app}/config-vars": Permission.APP_SECRETS,
+    "PATCH /apps/{app}/config-vars": Permission.APP_CHANGE,
+    "POST /apps/{app}/addons": Permission.APP_CHANGE,
+    "GET /apps/{app}/addons": Permission.APP_READ,
+    "GET /apps/{app}/addons/{addon}": Permission.APP_READ,
+    "DELETE /apps/{app}/addons/{addon}": Permission.APP_CHANGE,
+    "GET /addons/{addon}": Permission.APP_READ,
+    "POST /addon-attachments": Permission.APP_CHANGE,
+    "GET /addon-attachments/{attachment}": Permission.APP_READ,
+    "DELETE /addon-attachments/{attachment}": Permission.APP_CHANGE,
+    "GET /apps/{app}/addon-attachments": Permission.APP_READ,
+    "GET /apps/{app}/addon-attachments/{attachment}": Permission.APP_READ,
+    "GET /addons/{addon}/addon-attachments": Permission.APP_READ,
+    "POST /actions/addons/resolve": Permission.APP_READ,
+    "POST /actions/addon-attachments/resolve": Permission.APP_READ,
+}
+# Lists show what the caller may read, so nobody is refused; what they hold is asserted below.
+LISTS = {"GET /apps", "GET /users/~/apps", "GET /addons", "GET /addon-attachments"}
+
+
+@dataclass(frozen=True)
+class House:
+    """A plane with an operator of every kind, and a shared app that is made anew for each call."""
+
+    plane: Plane
+    tokens: dict[str, str]
+
+    def share(self) -> dict[str, str]:
+        """A new app with an add-on, in which every caller has their role: the parameters of a path."""
+        made = self.plane.http.post("/apps", json={}, headers=self.auth("app owner")).json()
+        addon = self.plane.addon(made["name"])
+        for email, role in (("appadmin", Role.ADMIN), ("appmember", Role.MEMBER), ("appviewer", Role.VIEWER)):
+            operator = self.plane.stores.operators.get(f"{email}@example.com")
+            self.plane.stores.collaborators.put(made["id"], operator.id, role=role)
+        attachment = self.plane.stores.attachments.list(app_id=made["id"])[0]
+        return {"app": made["name"], "addon": addon["name"], "attachment": attachment.id, "alias": attachment.name}
+
+    def auth(self, caller: str) -> dict[str, str]:
+        """The header with which a caller signs in."""
+        return {"Authorization": f"Bearer {self.tokens[caller]}"}
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with running_plane(tmp_path_factory.mktemp("roles")) as plane:
+        tokens = {"owner": plane.token}
+        for caller in CALLERS[1:]:
+            everywhere = Role(caller) if caller in ("admin", "viewer") else Role.MEMBER
+            tokens[caller] = plane.operator(f"{caller.replace(' ', '')}@example.com", everywhere)
+        yield House(plane, tokens)
+
+
+def name_of(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+def table() -> list[Route]:
+    """Every route of the control plane; the handlers are not called, so that nothing stands behind them."""
+    context = ControlContext(gateway_url="http://127.0.0.1", catalogue=CATALOGUE, version="0")
+    return routes(cast(Stores, None), context)
+
+
+def body_for(route: Route, path: dict[str, str]) -> dict[str, object] | None:
+    """A body with which the route would succeed."""
+    bodies: dict[str, dict[str, object]] = {
+        "POST /apps": {},
+        "PATCH /apps/{app}": {"name": f"{path['app'][:20]}-2"},
+        "PATCH /apps/{app}/config-vars": {"A": "1"},
+        "POST /apps/{app}/addons": {"plan": "heroku-inference:standard"},
+        "POST /addon-attachments": {"app": path["app"], "addon": path["addon"]},
+        "POST /actions/addons/resolve": {"addon": path["addon"], "app": path["app"]},
+        "POST /actions/addon-attachments/resolve": {"addon_attachment": path["alias"], "app": path["app"]},
+    }
+    return bodies.get(name_of(route))
+
+
+def call(house: House, route: Route, caller: str) -> httpx.Response:
+    path = house.share()
+    url = route.path.format(**path)
+    return house.plane.http.request(
+        route.method, url, json=body_for(route, path), headers=house.auth(caller), timeout=30
+    )
+
+
+def test_every_route_declares_what_it_needs() -> None:
+    declared = {name_of(route): route.access for route in table() if not isinstance(route.access, Open)}
+    assert declared == NEEDS | dict.fromkeys(LISTS, Permission.APP_READ)
+
+
+def test_the_routes_that_need_no_token_are_these() -> None:
+    public = {name_of(route) for route in table() if route.access is Open.PUBLIC}
+    assert public == {"GET /healthz", "GET /available-models", "POST /oauth/authorizations"}
+
+
+@pytest.mark.parametrize("route", [r for r in table() if name_of(r) in NEEDS], ids=name_of)
+def test_a_role_gets_what_it_is_given_and_no_more(house: House, route: Route) -> None:
+    expected = dict(zip(CALLERS, RULES[NEEDS[name_of(route)]].split(), strict=True))
+    for caller, verdict in expected.items():
+        reply = call(house, route, caller)
+        if verdict == "y":
+            assert reply.status_code in (200, 201), (caller, reply.text)
+        else:
+            wanted = (403, "forbidden") if verdict == "n" else (404, "not_found")
+            assert (reply.status_code, reply.json()["id"]) == wanted, (caller, reply.text)
+
+
+@pytest.mark.parametrize("route", [r for r in table() if r.access is not Open.PUBLIC], ids=name_of)
+def test_without_a_token_nothing_but_the_public_routes_answers(house: House, route: Route) -> None:
+    path = house.share()
+    reply = httpx.request(route.method, house.plane.url + route.path.format(**path, service="s", plan="p"))
+    assert reply.status_code == 401, route
+
+
+@pytest.mark.parametrize("path", ["/apps", "/users/~/apps", "/addons", "/addon-attachments"])
+def test_a_list_holds_what_the_caller_may_read(house: House, path: str) -> None:
+    shared = house.share()
+    for caller in CALLERS:
+        found = house.plane.http.get(path, headers=house.auth(caller)).text
+        assert (shared["app"] in found) == (caller != "stranger"), caller
+
+
+def test_an_addon_of_another_app_is_attached_only_with_both_owners_consent(house: House) -> None:
+    shared, body = house.share(), {}
+    own = house.plane.http.post("/apps", json={}, headers=house.auth("stranger")).json()["name"]
+    body = {"app": own, "addon": shared["addon"]}
+    assert house.plane.http.post("/addon-attachments", json=body, headers=house.auth("stranger")).status_code == 404
+    viewed = house.plane.http.post("/apps", json={}, headers=house.auth("app viewer")).json()["name"]
+    body = {"app": viewed, "addon": shared["addon"]}
+    assert house.plane.http.post("/addon-attachments", json=body, headers=house.auth("app viewer")).status_code == 403
+
+
+def test_a_handler_that_asked_nobody_answers_500() -> None:
+    route = guarded(Route("GET", "/x", lambda request: Reply(200, {}), Permission.APP_READ))
+    request = Request(
+        method="GET", path="/x", params={}, query={}, headers={}, body=None, operator=None, request_id="r",
+        source="s", access=Permission.APP_READ,
+    )  # fmt: skip
+    with pytest.raises(RuntimeError, match="did not check app:read"):
+        route.handler(request)
