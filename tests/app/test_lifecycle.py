@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import re
-import shlex
 import signal
 import socket
 import sqlite3
@@ -46,11 +45,36 @@ def failed_start(home: Path, *flags: str) -> str:
 def test_the_first_start_prints_a_curl_line_that_answers(penstock_server: Server) -> None:
     banner = penstock_server.log.read_text()
     [curl] = [line for line in banner.splitlines() if line.startswith("curl ")]
-    answer = subprocess.run(shlex.split(curl), capture_output=True, text=True, timeout=60, check=True)
+    assert "inf-" not in banner
+    env = penstock_server.env | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    answer = subprocess.run(["sh", "-c", curl], env=env, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(answer.stdout)["choices"][0]["message"]["content"]
     assert "claude-4-5-sonnet" in banner
     assert "stand-ins" in banner
     assert f"ready gateway={penstock_server.gateway} control={penstock_server.control}" in banner
+
+
+def test_a_person_at_a_terminal_is_shown_the_key_once(tmp_path: Path) -> None:
+    home, (ours, theirs) = tmp_path / "home", os.openpty()
+    command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--control-port", "0", *NO_ENGINE]
+    process = subprocess.Popen(command, env=scratch_env(home), stdin=theirs, stdout=theirs, stderr=theirs)
+    shown = b""
+    try:
+        while b"ready gateway=" not in shown:
+            shown += os.read(ours, 4096)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        threading.Thread(target=drain_terminal, args=(ours,), daemon=True).start()
+        assert process.wait(60) == 0
+        os.close(theirs)
+    assert re.search(rb"Authorization: Bearer inf-[A-Za-z0-9_-]{43}\"", shown)
+
+
+def drain_terminal(descriptor: int) -> None:
+    """Reads until the terminal is closed, so that nobody waits for room in it."""
+    with contextlib.suppress(OSError):
+        while os.read(descriptor, 4096):
+            pass
 
 
 def test_the_home_is_private(penstock_server: Server) -> None:

@@ -6,7 +6,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.ids import new_api_key, new_completion_id, new_id, new_operator_token, secret_hash
+from penstock.domain.ids import new_api_key, new_completion_id, new_id, new_operator_token, secret_hash, without_secrets
 
 
 def test_an_api_key_is_the_prefix_and_256_bits() -> None:
@@ -36,3 +36,10 @@ def test_any_text_has_a_hash_of_32_bytes(secret: str) -> None:
 
 def test_a_lone_surrogate_in_a_key_is_hashed_and_not_an_error() -> None:
     assert secret_hash("inf-\ud800") != secret_hash("inf-")
+
+
+def test_a_quoted_text_comes_without_keys_and_tokens() -> None:
+    for make in (new_api_key, new_operator_token):
+        secret = make()
+        assert without_secrets(f"/v1/{secret}?x={secret}") == f"/v1/{secret[:4]}[masked]?x={secret[:4]}[masked]"
+    assert without_secrets("/v1/inf-short and info-graphics") == "/v1/inf-short and info-graphics"

@@ -9,10 +9,10 @@ from penstock.domain.catalogue import Catalogue
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """The app that the very first start made, and its key."""
+    """The app that the very first start made, and its key: None where no person would read it."""
 
     app: str
-    key: str
+    key: str | None
 
     def __repr__(self) -> str:
         return f"Hello({self.app})"
@@ -51,6 +51,6 @@ def _rows(names: list[str], per_row: int = 5) -> list[str]:
 
 def _curl(gateway_url: str, model: str, hello: Hello) -> str:
     body = {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 30}
-    # The key is shown once, to the person who makes the installation, as config:get would show it.
-    url = f"{gateway_url}/v1/chat/completions"
-    return f"curl -s {url} -H 'Authorization: Bearer {hello.key}' -d '{json.dumps(body)}'"
+    # The key is shown once, to the person at the terminal who makes the installation, and never to a log.
+    key = hello.key or f"$(penstock config:get INFERENCE_KEY -a {hello.app})"
+    return f"curl -s {gateway_url}/v1/chat/completions -H \"Authorization: Bearer {key}\" -d '{json.dumps(body)}'"

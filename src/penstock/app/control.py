@@ -1,5 +1,6 @@
 """Wires the control plane's process, and prepares the store before anything serves."""
 
+import sys
 from pathlib import Path
 
 import penstock
@@ -28,7 +29,9 @@ def prepare_store(settings: Settings) -> Hello | None:
         made = bootstrap.ensure_hello(db, email=settings.control.operator_email)
     finally:
         db.close()
-    return Hello(app="hello", key=made.secret) if made is not None else None
+    if made is None:
+        return None
+    return Hello(app=bootstrap.HELLO, key=made.secret if sys.stdout.isatty() else None)
 
 
 class ControlParts:

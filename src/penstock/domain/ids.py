@@ -3,10 +3,12 @@
 import base64
 import hashlib
 import random
+import re
 import secrets
 import uuid
 
 KEY_PREFIX = "inf-"
+_SECRETS = re.compile(r"\b(inf-|pst-)[A-Za-z0-9_-]{20,}")
 
 
 def new_id() -> str:
@@ -27,6 +29,11 @@ def new_operator_token() -> str:
 def secret_hash(secret: str) -> bytes:
     """SHA-256 of a 256-bit random secret. No salt or stretching: there is nothing to guess (32 bytes)."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def without_secrets(text: str) -> str:
+    """Text of a client's with every key and operator token in it masked, for messages that quote it."""
+    return _SECRETS.sub(r"\1[masked]", text)
 
 
 def new_completion_id(at_ns: int) -> str:

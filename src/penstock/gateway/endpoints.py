@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from penstock.domain.errors import PenstockError
+from penstock.domain.ids import without_secrets
 from penstock.gateway.admit import allowed_model
 from penstock.gateway.authenticate import authenticate, bearer_key
 from penstock.gateway.pages import Health, available_models, model_entry, model_list
@@ -92,7 +93,7 @@ class Gateway:
         if path not in ("/healthz", "/readyz", "/available-models", "/v1/models") and not path.startswith(
             "/v1/models/"
         ):
-            message = f"No route {method} {path[:200]}. docs/api.md lists the routes."
+            message = f"No route {method} {without_secrets(path[:200])}. docs/api.md lists the routes."
             raise PenstockError("route_not_found", message)
         if method not in _READ_ONLY:
             raise _not_allowed(reply, "GET")

@@ -10,7 +10,9 @@ import msgspec
 from penstock.domain.errors import UpstreamError
 from penstock.providers.connection import ConnectFailed, FirstByteTimeout, IdleTimeout, TransportError
 
-_SECRET = re.compile(r"(?i)\b(?:sk|pk|inf|pst|key|bearer|token)[-_ ][A-Za-z0-9_\-.]{8,}")
+# After a blank only what has a digit: "key provided" is no secret.
+_SECRET = re.compile(r"(?i)\b(?:sk|pk|inf|pst|key|bearer|token)(?:[-_]|[ ](?=[A-Za-z_\-.]*[0-9]))[A-Za-z0-9_\-.]{8,}")
+_MASK = "[masked]"
 _MAX_MESSAGE = 500
 
 
@@ -35,14 +37,12 @@ def from_transport(error: TransportError) -> UpstreamError:
     return UpstreamError("upstream_closed", f"{_sentence(str(error))} Try again.")
 
 
-def from_status(status: int, headers: dict[str, str], body: bytes) -> UpstreamError:
-    """The public error for an upstream's answer that is not a success."""
-    fault = read_fault(body)
-    said = f": {mask(fault.message)}" if fault.message else f" (status {status})."
+def from_status(status: int, headers: dict[str, str], body: bytes, *, credential: str | None = None) -> UpstreamError:
+    """The public error for an upstream's answer that is not a success; ``credential`` never stands in its message."""
+    fault = read_fault(body, credential=credential)
+    said = f": {fault.message}" if fault.message else f" (status {status})."
     if fault.code == "context_length_exceeded":
-        return UpstreamError(
-            "context_length_exceeded", mask(fault.message or "The prompt is too long."), param="messages"
-        )
+        return UpstreamError("context_length_exceeded", fault.message or "The prompt is too long.", param="messages")
     if status == 429:
         wait = headers.get("retry-after", "")
         return UpstreamError(
@@ -59,20 +59,21 @@ def from_status(status: int, headers: dict[str, str], body: bytes) -> UpstreamEr
     return UpstreamError("upstream_error", f"The upstream failed{said}")
 
 
-def read_fault(body: bytes) -> _Fault:
-    """The message and code of an upstream's error body; empty when it is not JSON of a known shape."""
+def read_fault(body: bytes, *, credential: str | None = None) -> _Fault:
+    """The code of an upstream's error body and its message without secrets: ours, should it quote it, and what looks
+    like one, cut to 500 characters. Empty when the body is not JSON of a known shape."""
     try:
         parsed = msgspec.json.decode(body, type=_FaultBody)
     except (ValueError, RecursionError):
         return _Fault()
     if isinstance(parsed.error, str):
-        return _Fault(message=parsed.error)
-    return parsed.error or _Fault(message=parsed.message or parsed.detail)
-
-
-def mask(message: str) -> str:
-    """A message with whatever looks like a secret replaced, cut to 500 characters."""
-    return _SECRET.sub("[masked]", message[:_MAX_MESSAGE])
+        fault = _Fault(message=parsed.error)
+    else:
+        fault = parsed.error or _Fault(message=parsed.message or parsed.detail)
+    if fault.message is not None:
+        said = fault.message.replace(credential, _MASK) if credential else fault.message
+        fault.message = _SECRET.sub(_MASK, said)[:_MAX_MESSAGE]
+    return fault
 
 
 def _sentence(text: str) -> str:

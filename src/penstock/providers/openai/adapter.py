@@ -30,6 +30,7 @@ class OpenAIAdapter:
 
     def __init__(self, transport: Transport, *, api_key: str | None = None) -> None:
         self._transport = transport
+        self._credential = api_key
         headers = [("content-type", "application/json")]
         if api_key:
             headers.append(("authorization", f"Bearer {api_key}"))
@@ -45,12 +46,13 @@ class OpenAIAdapter:
         try:
             response = await self._transport.post("/chat/completions", self._headers, _body(request))
             if response.status != 200:
-                raise await _refusal(response)
+                raise await _refusal(response, self._credential)
             if not request.chat.stream:
-                return Whole(_whole(await response.read()))
+                return Whole(_whole(await response.read(), self._credential))
             if "text/event-stream" not in response.headers.get("content-type", ""):
                 raise UpstreamError("upstream_error", "The upstream answered a streamed request without a stream.")
-            stream = Relay(response, keep_usage=request.chat.wants_usage_chunk)
+            keep_usage = request.chat.wants_usage_chunk
+            stream = Relay(response, keep_usage=keep_usage, credential=self._credential)
             await stream.prime()
             return stream
         except TransportError as error:
@@ -105,21 +107,21 @@ def _body(request: BoundRequest) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def _whole(body: bytes) -> ChatEvent:
+def _whole(body: bytes, credential: str | None) -> ChatEvent:
     try:
         answer = _answer.decode(body)
     except (ValueError, RecursionError) as error:
         raise UpstreamError("upstream_error", "The upstream's answer is not JSON.") from error
     if bytes(answer.choices) in ABSENT:
-        said = faults.read_fault(body).message
+        said = faults.read_fault(body, credential=credential).message
         raise UpstreamError(
-            "upstream_error", f"The upstream failed: {faults.mask(said)}" if said else "The upstream sent no answer."
+            "upstream_error", f"The upstream failed: {said}" if said else "The upstream sent no answer."
         )
     return ChatEvent(body, usage=read_usage(answer.usage), done=True)
 
 
-async def _refusal(response: Response) -> UpstreamError:
+async def _refusal(response: Response, credential: str | None) -> UpstreamError:
     body = b""
     while len(body) < _ERROR_BODY_LIMIT and (block := await response.block()):
         body += block
-    return faults.from_status(response.status, response.headers, body)
+    return faults.from_status(response.status, response.headers, body, credential=credential)

@@ -10,7 +10,7 @@ from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers.connection import Response, TransportError
-from penstock.providers.faults import from_transport, mask, read_fault
+from penstock.providers.faults import from_transport, read_fault
 from penstock.providers.sse import SseParser
 
 _MAX_EVENT = 16 * 1024 * 1024
@@ -64,13 +64,15 @@ _decoder = msgspec.json.Decoder(_Chunk)
 class Relay:
     """The events of a streamed answer. Raises UpstreamError when the stream holds an error or breaks the protocol.
 
-    ``keep_usage`` is false when the client did not ask for the usage chunk that we asked for on its behalf.
+    ``keep_usage`` is false when the client did not ask for the usage chunk that we asked for on its behalf;
+    ``credential`` is what an error must not quote.
     """
 
-    __slots__ = ("_done", "_keep_usage", "_parser", "_ready", "_response", "_rest")
+    __slots__ = ("_credential", "_done", "_keep_usage", "_parser", "_ready", "_response", "_rest")
 
-    def __init__(self, response: Response, *, keep_usage: bool) -> None:
+    def __init__(self, response: Response, *, keep_usage: bool, credential: str | None) -> None:
         self._response = response
+        self._credential = credential
         self._keep_usage = keep_usage
         self._parser: SseParser | None = None
         self._rest = b""
@@ -129,7 +131,7 @@ class Relay:
             except ValueError as error:
                 raise UpstreamError("upstream_error", f"{error}.") from error
         for payload in payloads:
-            event = _read(payload, keep_usage=self._keep_usage)
+            event = _read(payload, keep_usage=self._keep_usage, credential=self._credential)
             self._ready.append(event)
             if event.done:
                 self._done = True
@@ -142,7 +144,7 @@ def _split(rest: bytes, block: bytes) -> tuple[bytes, bytes]:
     return (data[:cut], data[cut:]) if cut > 1 else (b"", data)
 
 
-def _read(payload: bytes, *, keep_usage: bool) -> ChatEvent:
+def _read(payload: bytes, *, keep_usage: bool, credential: str | None) -> ChatEvent:
     if payload == b"[DONE]":
         return ChatEvent(b"data: [DONE]\n\n", done=True)
     try:
@@ -150,8 +152,8 @@ def _read(payload: bytes, *, keep_usage: bool) -> ChatEvent:
     except (ValueError, RecursionError) as error:
         raise UpstreamError("upstream_error", "The upstream sent an event that is not JSON.") from error
     if bytes(chunk.error) not in ABSENT:
-        said = read_fault(payload).message
-        raise UpstreamError("upstream_error", f"The upstream failed: {mask(said)}" if said else "The upstream failed.")
+        said = read_fault(payload, credential=credential).message
+        raise UpstreamError("upstream_error", f"The upstream failed: {said}" if said else "The upstream failed.")
     usage = read_usage(chunk.usage)
     only_usage = usage is not None and not chunk.choices
     frame = b"" if only_usage and not keep_usage else b"data: " + payload + b"\n\n"
