@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from tests.needs import require, require_program
+from tests.postgres import Postgres, running_postgres
 from tests.server import ROOT, Server, running
 
 
@@ -48,3 +49,17 @@ def node_modules() -> Path:
     if not (folder / "node_modules" / "openai").is_dir():
         subprocess.run([npm, "ci", "--no-fund", "--no-audit"], cwd=folder, check=True, stdin=subprocess.DEVNULL)
     return folder / "node_modules"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests that take a database of their own in it and leave the server alone."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that the test may stop, start, freeze and thaw."""
+    with running_postgres() as server:
+        yield server

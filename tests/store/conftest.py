@@ -1,4 +1,4 @@
-"""A new database file per test."""
+"""A new database per test, once on SQLite and once on PostgreSQL."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +7,41 @@ import pytest
 
 from penstock.store.database import Database
 from penstock.store.nouns.stores import Stores
+from tests.postgres import Postgres
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which database the test runs on."""
+    return str(request.param)
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    """An open, empty database."""
-    database = Database.open(tmp_path / "penstock.db")
+def address(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | Path]:
+    """Where a database can be opened that is empty, without a schema."""
+    if kind == "sqlite":
+        yield tmp_path / "penstock.db"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.new_database(migrated=False)
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def db(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An open database with the schema of this code and nothing else."""
+    if kind == "sqlite":
+        database = Database.open(tmp_path / "penstock.db")
+        yield database
+        database.close()
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.new_database()
+    database = Database.open(url, home=tmp_path)
     yield database
     database.close()
+    server.drop(url)
 
 
 @pytest.fixture

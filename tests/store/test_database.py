@@ -31,12 +31,13 @@ def pragma(db: Database, name: str) -> object:
         return connection.execute(text(f"PRAGMA {name}")).scalar_one()
 
 
-def test_a_new_database_is_for_its_owner_only(db: Database, tmp_path: Path) -> None:
-    add_app(Stores(db))
+def test_a_new_database_is_for_its_owner_only(tmp_path: Path) -> None:
+    add_app(Stores(Database.open(tmp_path / "penstock.db")))
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("penstock.db*")} == {0o600}
 
 
-def test_connections_use_wal_foreign_keys_and_full_sync(db: Database) -> None:
+def test_connections_use_wal_foreign_keys_and_full_sync(tmp_path: Path) -> None:
+    db = Database.open(tmp_path / "penstock.db")
     found = [pragma(db, name) for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")]
     assert found == ["wal", 1, 2, 5000]
 
@@ -50,17 +51,17 @@ def test_a_url_and_a_path_open_the_same_file(tmp_path: Path) -> None:
     assert Stores(Database.open(plain)).apps.find("shop") is not None
 
 
-def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "penstock.db"
-    Database.open(path).close()
-    with sqlite3.connect(path) as raw:
-        raw.execute("UPDATE alembic_version SET version_num = '9999'")
-    message = refusal(path)
-    assert str(path) in message
+def test_a_newer_schema_is_refused_and_left_alone(address: Path | str, tmp_path: Path) -> None:
+    db = Database.open(address, home=tmp_path)
+    with db.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    message = refusal(address)
+    assert db.label in message
     assert "9999" in message
     assert "newer" in message
-    with sqlite3.connect(path) as raw:
-        assert raw.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+    with db.read() as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all() == ["9999"]
+    db.close()
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -83,25 +84,38 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert "directory" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "://", "nosuch://host/db"])
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite://", "sqlite:///:memory:", "://", "nosuch://host/db", "postgresql+other://host/db", "postgresql://h:x/db"],
+)
 def test_a_url_that_cannot_work_is_refused(url: str) -> None:
-    refusal(url)
+    assert "database.url" in refusal(url)
 
 
-def test_a_refused_url_does_not_show_its_password() -> None:
-    assert "hunter2" not in refusal("nosuch://me:hunter2@host/db")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nosuch://me:hunter2@host/db",
+        "postgresql://me:hunter2@127.0.0.1:1/db",
+        "postgres://me:hunter2@127.0.0.1:1/db?sslmode=require",
+        "postgresql://127.0.0.1:1/db?user=me&password=hunter2",
+        "postgresql://me:hunter2@127.0.0.1:1/db?sslmode=sometimes",
+        "postgresql://me:hunter2@127.0.0.1:1/db?no_such_option=1",
+        "postgresql://me:hunter2@127.0.0.1:port/db",
+    ],
+)
+def test_a_refused_url_does_not_show_its_password(url: str) -> None:
+    assert "hunter2" not in refusal(url)
 
 
-def test_several_processes_can_open_a_new_database_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "penstock.db"
+def test_several_processes_can_open_a_new_database_at_once(address: Path | str, tmp_path: Path) -> None:
     code = (
         "import sys; from penstock.store.database import Database; from penstock.store.nouns.keys import KeyStore; "
-        "db = Database.open(sys.argv[1]); db.sealer; print(KeyStore(db).revision())"
+        "from pathlib import Path; db = Database.open(sys.argv[1], home=Path(sys.argv[2])); db.sealer; "
+        "print(KeyStore(db).revision())"
     )
-    started = [
-        subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(4)
-    ]
+    command = [sys.executable, "-c", code, str(address), str(tmp_path)]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
     results = [(*process.communicate(timeout=60), process.returncode) for process in started]
     assert results == [(b"0\n", b"", 0)] * 4
 
@@ -145,7 +159,8 @@ def test_many_threads_write_one_after_the_other(stores: Stores) -> None:
     assert sorted(release.version for release in made) == list(range(1, 101))
 
 
-def test_a_locked_database_is_unavailable_not_stuck(stores: Stores, tmp_path: Path) -> None:
+def test_a_locked_file_is_unavailable_not_stuck(tmp_path: Path) -> None:
+    stores = Stores(Database.open(tmp_path / "penstock.db"))
     other = sqlite3.connect(tmp_path / "penstock.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(PenstockError) as caught:

@@ -3,12 +3,12 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import DBAPIError, StatementError
 
 from penstock.domain.access import Role
 from penstock.domain.ids import new_id, secret_hash
 from penstock.domain.platform import App
-from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.errors import NameTakenError, NotFoundError, RetryableError
 from penstock.store.nouns.idempotency import Remembered
 from penstock.store.nouns.stores import Stores
 from tests.store.nouns import NOW, add_addon, add_all, add_app, add_attachment, audit_event, found_by
@@ -69,9 +69,9 @@ def test_what_is_not_there_is_not_found(stores: Stores) -> None:
 
 def test_an_app_cannot_be_removed_under_its_add_on(stores: Stores) -> None:
     attachment = add_all(stores)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(RetryableError):
         stores.apps.remove(attachment.app_id)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(RetryableError):
         stores.addons.remove(attachment.addon_id)
 
 

@@ -1,77 +1,91 @@
 """A thread-safe handle on the database: opening, migrating, and transactions that the noun stores join."""
 
 import logging
-import os
 import sqlite3
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url, select
+from sqlalchemy import URL, Connection, exc, select
 
 from penstock.domain.errors import PenstockError
-from penstock.store.errors import StoreError
-from penstock.store.migrate import needs_upgrade, upgrade
+from penstock.store.engines.address import is_sqlite, label_of, parse_address
+from penstock.store.engines.backend import Backend, unavailable
+from penstock.store.engines.sqlite import SqliteBackend
+from penstock.store.errors import RetryableError, StoreError
+from penstock.store.migrate import needs_upgrade, schema_of, upgrade
 from penstock.store.schema import api_keys, config_vars
 from penstock.store.sealing import Sealer, create_master_key, read_master_key
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
-BUSY_S = 5.0
-_WRITES = "penstock_writes"
+_RUNS = 3
+
+
+class _Open(threading.local):
+    """The transaction that a thread has open, and how many writes it has committed."""
+
+    connection: Connection | None = None
+    writes = False
+    commits = 0
 
 
 class Database:
-    """One database, shared by all threads of a process.
+    """One database, shared by all threads of a process. ``label`` names it in messages, without its password;
+    ``found`` is the schema that it had when it was opened, None for a new one.
 
     ``read`` and ``write`` open a transaction for the current thread, and what runs inside joins it, so that a change
-    of many steps is one transaction. Both raise PenstockError store_unavailable when the database does not answer.
+    of many steps is one transaction. Both raise PenstockError store_unavailable when the database does not answer,
+    RetryableError when the transaction lost a race, and InvalidValueError for a value that cannot be stored.
     """
 
-    def __init__(self, engine: Engine, *, home: Path | None) -> None:
-        self._engine = engine
+    def __init__(self, backend: Backend, *, label: str, home: Path | None) -> None:
+        self._backend = backend
         self._home = home
-        self._open = threading.local()
-        # SQLite lets one writer in and makes the others poll; a lock serves this process's threads in turn instead.
-        self._writer = threading.Lock() if engine.dialect.name == "sqlite" else None
+        self._open = _Open()
+        self.label = label
+        self.found: str | None = None
 
     @classmethod
-    def open(cls, url_or_path: str | Path, *, home: Path | None = None) -> "Database":
-        """Opens and migrates. A path, or a URL such as ``sqlite:////data/penstock.db``; ``home`` holds ``master.key``
-        (default: the folder of the SQLite file). Raises StoreError with one clear line."""
-        url = _url(url_or_path)
-        name = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    def open(cls, url_or_path: str | Path, *, home: Path | None = None, upkeep: bool = False) -> "Database":
+        """Opens and migrates. A path, or a URL such as ``sqlite:////data/penstock.db`` or
+        ``postgresql://user:password@host/database``; ``home`` holds ``master.key`` (default: the folder of the SQLite
+        file). ``upkeep`` opens what is there as it is, whatever its schema, and lets a statement take its time.
+        Raises StoreError with one clear line."""
+        url = parse_address(url_or_path)
+        label = label_of(url)
         try:
-            if url.get_backend_name() == "sqlite":
-                _create_private(Path(str(url.database)))
+            if is_sqlite(url):
                 home = home or Path(str(url.database)).parent
-            database = cls(_engine(url), home=home)
+            database = cls(_backend(url, upkeep=upkeep), label=label, home=home)
         except (OSError, exc.ArgumentError, ImportError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise StoreError(f"{name}: cannot be opened as a database: {reason}") from error
+            raise StoreError(f"{label}: cannot be opened as a database: {reason}") from error
         try:
-            database._migrate()
+            database._meet_schema(upgrades=not upkeep)
         except (exc.DBAPIError, sqlite3.Error, PenstockError) as error:
             database.close()
             cause = error.__cause__ if isinstance(error, PenstockError) else error
-            raise StoreError(f"{name}: cannot be opened as a database: {getattr(cause, 'orig', cause)}") from error
+            reason = " ".join(str(getattr(cause, "orig", cause)).split())
+            raise StoreError(f"{label}: cannot be opened as a database: {reason}") from error
         except StoreError as error:
             database.close()
-            raise StoreError(f"{name}: {error}") from error
+            raise StoreError(f"{label}: {error}") from error
         return database
 
     def close(self) -> None:
         """Closes all idle connections."""
-        self._engine.dispose()
+        self._backend.engine.dispose()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one state; joins the thread's open one."""
-        joined: Connection | None = getattr(self._open, "connection", None)
+        joined = self._open.connection
         if joined is not None:
             yield joined
             return
@@ -81,14 +95,30 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that may change things, committed at the end and rolled back by an exception."""
-        joined: Connection | None = getattr(self._open, "connection", None)
+        joined = self._open.connection
         if joined is not None:
-            if not joined.get_execution_options().get(_WRITES):
+            if not self._open.writes:
                 raise RuntimeError("a write inside a read transaction")
             yield joined
             return
-        with _translated(), self._turn(), self._transaction(writes=True) as connection:
+        with _translated(), self._backend.turn(), self._transaction(writes=True) as connection:
             yield connection
+        self._open.commits += 1
+
+    def retrying(self, act: Callable[[], T]) -> T:
+        """What ``act`` returns. It runs again, three times in all, when its transaction lost against another one and
+        nothing of it is committed yet; inside an open transaction it runs once, for only the outermost can be run
+        again. Raises the last run's RetryableError."""
+        if self._open.connection is not None:
+            return act()
+        before = self._open.commits
+        for _ in range(_RUNS - 1):
+            try:
+                return act()
+            except RetryableError:
+                if self._open.commits != before:
+                    raise
+        return act()
 
     @cached_property
     def sealer(self) -> Sealer:
@@ -120,104 +150,41 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
-        with self._engine.connect().execution_options(**{_WRITES: writes}) as connection, connection.begin():
-            self._open.connection = connection
+        with self._backend.connect(writes=writes) as connection, connection.begin():
+            self._open.connection, self._open.writes = connection, writes
             try:
                 yield connection
             finally:
                 self._open.connection = None
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if self._writer is None:
-            yield
-            return
-        if not self._writer.acquire(timeout=BUSY_S):
-            raise _unavailable()
-        try:
-            yield
-        finally:
-            self._writer.release()
-
-    def _migrate(self) -> None:
-        if self._engine.dialect.name == "sqlite":
-            self._use_wal()
+    def _meet_schema(self, *, upgrades: bool) -> None:
+        if upgrades:
+            self._backend.prepare()
         with self.read() as connection:
-            old = needs_upgrade(connection)
+            self.found = schema_of(connection)
+            old = upgrades and needs_upgrade(connection)
         if old:
             with self.write() as connection:
+                self._backend.lock_schema(connection)
                 upgrade(connection)
 
-    def _use_wal(self) -> None:
-        # The switch is kept in the file. SQLite does not wait for the lock here, so several first starts try again.
-        deadline = time.monotonic() + BUSY_S
-        while True:
-            raw = self._engine.raw_connection()
-            try:
-                raw.cursor().execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-            finally:
-                raw.close()
 
+def _backend(url: URL, *, upkeep: bool) -> Backend:
+    if is_sqlite(url):
+        return SqliteBackend(url, create=not upkeep)
+    # Imported here: whoever stays with SQLite does not pay for the driver.
+    from penstock.store.engines.postgresql import PostgresBackend  # noqa: PLC0415
 
-def _url(url_or_path: str | Path) -> URL:
-    if isinstance(url_or_path, str) and "://" in url_or_path:
-        try:
-            url = make_url(url_or_path)
-        except exc.ArgumentError:
-            raise StoreError("database.url: not a database URL, such as sqlite:////data/penstock.db") from None
-    else:
-        url = URL.create("sqlite", database=str(Path(url_or_path).absolute()))
-    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise StoreError("database.url: name a file; a database in memory cannot be shared by several processes")
-    return url
-
-
-def _create_private(path: Path) -> None:
-    # SQLite gives its journal files the mode of the database file.
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-
-
-def _engine(url: URL) -> Engine:
-    options: dict[str, Any] = {"pool_size": 16, "max_overflow": 32, "pool_timeout": BUSY_S}
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, hide_parameters=True, pool_pre_ping=True, **options)
-    engine = create_engine(url, hide_parameters=True, **options)
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # No implicit BEGIN by the driver: it would come too late for reads and be deferred for writes.
-    connection.isolation_level = None
-    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}")
-    connection.execute("PRAGMA foreign_keys = ON")
-    # What was acknowledged survives a power cut.
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that starts as a reader cannot become a writer once another one has written.
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    return PostgresBackend(url, hurried=not upkeep)
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError):
+    except (exc.IntegrityError, exc.ProgrammingError, exc.NotSupportedError):
         raise
     except (exc.DBAPIError, exc.TimeoutError) as error:
-        logger.warning("database unavailable: %s", getattr(error, "orig", None) or type(error).__name__)
-        raise _unavailable() from error
-
-
-def _unavailable() -> PenstockError:
-    return PenstockError("store_unavailable", "The database does not answer. Try again.", retry_after_s=1)
+        reason = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
+        logger.warning("database unavailable: %s", reason)
+        raise unavailable() from error

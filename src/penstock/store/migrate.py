@@ -10,17 +10,23 @@ from penstock.store.schema import REVISIONS
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+def schema_of(connection: Connection) -> str | None:
+    """The revision of the database's schema; None when it has none yet."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return found
+
+
 def needs_upgrade(connection: Connection) -> bool:
     """Whether the schema is older than this code. Raises StoreError when it is newer."""
-    if not inspect(connection).has_table("alembic_version"):
-        return True
-    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    found = schema_of(connection)
     if found is not None and found not in REVISIONS:
         raise StoreError(
             f"the database has schema {found}, newer than this version of penstock knows (up to {REVISIONS[-1]}); "
             "install the newer penstock or restore an older backup"
         )
-    return bool(found != REVISIONS[-1])
+    return found != REVISIONS[-1]
 
 
 def upgrade(connection: Connection) -> None:

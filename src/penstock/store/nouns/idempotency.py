@@ -39,7 +39,7 @@ class IdempotencyStore:
             values = {"operator_id": operator_id, "key": key, "fingerprint": fingerprint}
             build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
             claim = build(idempotency_keys).values(**values, status=_PENDING, sealed=b"", created_at=now)
-            if connection.execute(claim.on_conflict_do_nothing()).rowcount:
+            if connection.execute(claim.on_conflict_do_nothing().returning(idempotency_keys.c.key)).all():
                 return None
             found = connection.execute(select(idempotency_keys).where(*row)).one()
         body = self._db.sealer.unseal(found.sealed, bound_to=_bound_to(operator_id, key))

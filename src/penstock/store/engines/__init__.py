@@ -1,0 +1,1 @@
+"""One module per database product: how it is opened, begun, kept from blocking, and what its errors mean."""
