@@ -10,7 +10,7 @@ import inspect
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from penstock.domain.catalogue import Target
 from penstock.domain.chat import ChatEvent, ChatRequest
 from penstock.domain.ids import new_completion_id, secret_hash
 from penstock.domain.platform import Principal
-from penstock.gateway.admit import Admission, admit
+from penstock.gateway.admit import Admission, Speeds, admit
 from penstock.gateway.authenticate import authenticate, bearer_key
 from penstock.gateway.dispatch import dispatch
 from penstock.gateway.endpoints import Gateway
@@ -91,6 +91,12 @@ class _Keys:
     def find_principal(self, key_hash: bytes, /) -> Principal | None:
         return _principal() if key_hash == secret_hash(_KEY) else None
 
+    def find_principals(self, key_hashes: Sequence[bytes], /) -> dict[bytes, Principal]:
+        return {}
+
+    def note_uses(self, uses: Mapping[str, float], /) -> None:
+        return None
+
     def changes_since(self, revision: int, /) -> tuple[int, list[bytes] | None]:
         return revision, []
 
@@ -119,7 +125,7 @@ class Bench:
         self.transport = Transport(Endpoint(provider.base_url))
         self.adapters = {"double": OpenAIAdapter(self.transport)}
         self.keys = KeySnapshot(_Keys())
-        line = Line(self.catalogue, self.adapters, self.journal, "heroku-inf-000000")
+        line = Line(self.catalogue, self.adapters, self.journal, "heroku-inf-000000", Speeds())
         self.app = Gateway(line, self.keys, Health(self.keys, {}), max_body_bytes=1 << 20)
         self.parsed = parse_chat(_BODY)
         self.answer = ChatEvent(_ANSWER[_ANSWER.index(b"{") :], done=True)

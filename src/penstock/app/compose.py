@@ -8,6 +8,7 @@ from pathlib import Path
 from penstock.app.boot import Boot, EngineAddress
 from penstock.app.home import Home, database_url
 from penstock.domain.catalogue import Catalogue
+from penstock.gateway.admit import Speeds
 from penstock.gateway.dispatch import Adapter
 from penstock.gateway.endpoints import Gateway
 from penstock.gateway.pages import Health
@@ -41,13 +42,18 @@ class GatewayParts:
         self.journal = Journal(Home(settings.home).journal, rotate_bytes=settings.journal.rotate_bytes)
         self.transports: list[Transport] = []
         line = Line(
-            catalogue_of(settings, boot.engines), self._adapters(boot), self.journal, fingerprint(settings.home)
+            catalogue=catalogue_of(settings, boot.engines),
+            adapters=self._adapters(boot),
+            journal=self.journal,
+            fingerprint=fingerprint(settings.home),
+            speeds=Speeds(),
         )
         health = Health(self.keys, {engine.provider: engine.base for engine in boot.engines})
         self.app = Gateway(line, self.keys, health, max_body_bytes=settings.gateway.max_body_bytes)
 
     async def aclose(self) -> None:
-        """Close connections, then the journal, then the database."""
+        """Write the last uses of keys, close connections, then the journal, then the database."""
+        await self.keys.uses.flush()
         for transport in self.transports:
             await transport.aclose()
         self.journal.close()

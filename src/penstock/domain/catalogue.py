@@ -38,12 +38,18 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Catalogue:
-    """Models by id and alias; ``served`` are those with a target. Immutable once built, in the order given."""
+    """Models by id and alias; ``served`` are those with a target. Immutable once built, in the order given.
 
-    def __init__(self, models: Iterable[Model]) -> None:
+    ``default`` answers where no model is named: the one of that id when it is served, else the first chat model that
+    is; None when there is none.
+    """
+
+    def __init__(self, models: Iterable[Model], *, default: str | None = None) -> None:
         self.models = tuple(models)
         self.served = tuple(model for model in self.models if model.targets)
         self._by_name = {name: model for model in self.models for name in (*model.aliases, model.id)}
+        chat = [model for model in self.served if "text-to-text" in model.type]
+        self.default = next((model for model in chat if model.id == default), chat[0] if chat else None)
 
     def find(self, name: str) -> Model | None:
         """The model of that id or alias, or None."""

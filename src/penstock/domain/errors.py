@@ -31,8 +31,15 @@ CODES: dict[str, ErrorCode] = {
     "upstream_refused": ErrorCode(400, _REQUEST, "The upstream refused the request; its own message follows."),
     "missing_api_key": ErrorCode(401, "authentication_error", "Send Authorization: Bearer KEY, or x-api-key."),
     "invalid_api_key": ErrorCode(401, "authentication_error", "Read the key again: penstock config:get INFERENCE_KEY."),
-    "model_not_allowed": ErrorCode(403, "authorization_error", "Attach a plan that has the model."),
+    "expired_api_key": ErrorCode(
+        401, "authentication_error", "Use the key's successor: penstock keys -a APP lists them."
+    ),
+    "key_revoked": ErrorCode(
+        401, "authentication_error", "The key went while the request was open; use its successor."
+    ),
+    "model_not_allowed": ErrorCode(403, "authorization_error", "Use a model of GET /v1/models: the key has no other."),
     "model_not_found": ErrorCode(404, _REQUEST, "GET /v1/models lists the ids."),
+    "addon_not_found": ErrorCode(404, _REQUEST, "Send a key of an attachment of that add-on."),
     "route_not_found": ErrorCode(404, _REQUEST, "docs/api.md lists the routes."),
     "method_not_allowed": ErrorCode(405, _REQUEST, "Use a method named in the Allow header."),
     "request_timeout": ErrorCode(408, _REQUEST, "Send the request faster; the bound is a setting."),

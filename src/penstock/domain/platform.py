@@ -154,9 +154,11 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who calls the data plane: what one key stands for. ``model_id`` is the one model of a model plan, ``models`` the
     ids that the key itself is limited to, None each where there is no such limit; ``expires_at`` is Unix time, None
-    for never; ``provisioned_at`` is the add-on's Unix time of creation."""
+    for never; ``provisioned_at`` is the add-on's Unix time of creation; ``key_hash`` is the key's SHA-256, by which the
+    store names a key that has changed."""
 
     key_id: str
+    key_hash: bytes = b""
     key_prefix: str
     app_id: str
     app_name: str

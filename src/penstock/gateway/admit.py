@@ -2,11 +2,12 @@
 
 import logging
 import time
+from collections import defaultdict, deque
 
 from penstock.domain.catalogue import Catalogue, Model, Target
 from penstock.domain.chat import ChatEvent, ChatRequest
 from penstock.domain.errors import PenstockError
-from penstock.domain.platform import Principal
+from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.domain.usage import Usage
 from penstock.ledger.journal import Admitted, Journal, JournalError, Settled
 
@@ -38,6 +39,27 @@ class Tally:
     def final_usage(self) -> Usage:
         """The upstream's own usage, or the deltas counted."""
         return self.usage or Usage(output_tokens=self.output_tokens, estimated=True)
+
+
+class Speeds:
+    """How fast each model has answered at this worker lately: its last 64 completed answers."""
+
+    def __init__(self) -> None:
+        self._recent: defaultdict[str, deque[tuple[float, float, int]]] = defaultdict(lambda: deque(maxlen=64))
+
+    def add(self, model_id: str, tally: Tally) -> None:
+        """Count one completed answer."""
+        total_s = time.monotonic() - tally.started_at
+        self._recent[model_id].append((tally.first_event_ms or 0.0, total_s, tally.final_usage().output_tokens))
+
+    def text(self, model_id: str) -> str:
+        """Mean time to the first event, and output tokens by time, in the words that Heroku's plugin prints."""
+        recent = self._recent.get(model_id)
+        if not recent:
+            return "no requests yet"
+        latency_s = sum(first_ms for first_ms, _, _ in recent) / len(recent) / 1000
+        rate = sum(tokens for _, _, tokens in recent) / max(sum(total_s for _, total_s, _ in recent), 1e-6)
+        return f"latency {latency_s:.2f}sec, {rate:.0f} tokens/sec"
 
 
 class Admission:
@@ -82,15 +104,33 @@ class Admission:
         )
 
 
+def may_use(catalogue: Catalogue, principal: Principal, model: Model) -> bool:
+    """Whether the key's plan and the key itself have the model."""
+    if principal.models is not None and model.id not in principal.models:
+        return False
+    return principal.model_id in (None, model.id) or catalogue.find(principal.model_id or "") is model
+
+
 def allowed_model(catalogue: Catalogue, principal: Principal, name: str) -> Model:
-    """The model of that name, when the key's plan has it. Raises PenstockError model_not_found, model_not_allowed."""
+    """The model of that name, when the key has it; ``standard`` is the key's default (see ``_default_name``). Raises
+    PenstockError model_not_found, model_not_allowed."""
+    if name == STANDARD_PLAN and catalogue.find(name) is None:
+        name = _default_name(catalogue, principal)
     model = catalogue.get(name)
-    if principal.model_id is not None and principal.model_id != model.id:
-        allowed = catalogue.find(principal.model_id)
-        if allowed is None or allowed.id != model.id:
-            message = f"This key's plan has the model '{principal.model_id}' only, not '{name[:200]}'."
-            raise PenstockError("model_not_allowed", message, param="model")
+    if not may_use(catalogue, principal, model):
+        has = ", ".join(principal.models or (principal.model_id or "",))[:200]
+        raise PenstockError("model_not_allowed", f"This key has {has} only, not '{name[:200]}'.", param="model")
     return model
+
+
+def _default_name(catalogue: Catalogue, principal: Principal) -> str:
+    """What the AI plugin 1.1.0 means by the model ``standard`` (heroku-wire.md 4.5): the plan's one model, else the
+    first that the key is limited to, else the catalogue's default."""
+    if principal.model_id is not None:
+        return principal.model_id
+    if principal.models:
+        return principal.models[0]
+    return STANDARD_PLAN if catalogue.default is None else catalogue.default.id
 
 
 def admit(

@@ -1,9 +1,12 @@
 """The authenticate stage: credentials to Principal, from the snapshot in memory."""
 
+import time
+
 from penstock.domain.errors import PenstockError
 from penstock.domain.ids import secret_hash
 from penstock.domain.platform import Principal
 from penstock.gateway.snapshot import KeySnapshot
+from penstock.gateway.underway import KEY_EXPIRED, gone
 
 _REMEDY = "Read it with: penstock config:get INFERENCE_KEY -a APP"
 
@@ -25,4 +28,8 @@ async def authenticate(keys: KeySnapshot, key: str | None) -> Principal:
     principal = keys.peek(key_hash) or await keys.find(key_hash)
     if principal is None:
         raise PenstockError("invalid_api_key", f"This API key is not valid. {_REMEDY}")
+    now = time.time()
+    if principal.expires_at is not None and principal.expires_at <= now:
+        raise gone(KEY_EXPIRED)
+    keys.uses.seen[principal.key_id] = now
     return principal

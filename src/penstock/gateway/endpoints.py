@@ -13,16 +13,20 @@ from penstock.domain.errors import PenstockError
 from penstock.domain.ids import without_secrets
 from penstock.gateway.admit import allowed_model
 from penstock.gateway.authenticate import authenticate, bearer_key
-from penstock.gateway.pages import Health, available_models, model_entry, model_list
+from penstock.gateway.pages import Health, addon_status, model_entry, model_list
 from penstock.gateway.pipeline import DISCONNECTED, Line, run_line
 from penstock.gateway.reply import Reply, Send
 from penstock.gateway.snapshot import KeySnapshot
+from penstock.gateway.underway import KEY_EXPIRED, KEY_REVOKED, gone
 from penstock.gateway.wire import parse_chat
+from penstock.providers.wire_out import available_models
 
 _log = logging.getLogger("penstock.gateway")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 _CHAT = "/v1/chat/completions"
+_PAGES = {"/healthz", "/readyz", "/available-models", "/v1/models", "/v1/mcp/servers"}
+_PAGES_BELOW = ("/v1/models/", "/models/")
 _READ_ONLY = ("GET", "HEAD")
 
 
@@ -52,8 +56,8 @@ class Gateway:
         except PenstockError as error:
             await reply.error(error)
         except asyncio.CancelledError as cancelled:
-            if DISCONNECTED not in cancelled.args:
-                await reply.error(PenstockError("shutting_down", "The server is stopping; try again.", retry_after_s=2))
+            if (cut := _why_cut(cancelled)) is not None:
+                await reply.error(cut)
         except Exception as error:  # noqa: BLE001 - the edge of the process: nothing may leave as a stack trace
             _log_failure(reply.request_id, error)
             message = f"Internal error; quote {reply.request_id} to the operator."
@@ -64,9 +68,14 @@ class Gateway:
             raise _not_allowed(reply, "POST")
         authorization, api_key, length = _headers(scope)
         principal = await authenticate(self._keys, bearer_key(authorization, api_key))
-        parsed = parse_chat(await self._read(receive, length))
-        reply.expect(stream=bool(parsed.chat.stream), dropped=parsed.dropped)
-        await run_line(self._line, principal, parsed, request_id=reply.request_id, out=reply)
+        underway = self._keys.underway
+        task = underway.enter(principal)  # no wait since the key was looked at: a change must find it here
+        try:
+            parsed = parse_chat(await self._read(receive, length))
+            reply.expect(stream=bool(parsed.chat.stream), dropped=parsed.dropped)
+            await run_line(self._line, principal, parsed, request_id=reply.request_id, out=reply)
+        finally:
+            underway.leave(task)
 
     async def _read(self, receive: Receive, length: bytes | None) -> bytes:
         if length is not None and length.isdigit() and int(length) > self._max_body:
@@ -90,9 +99,7 @@ class Gateway:
 
     async def _page(self, scope: Scope, reply: Reply) -> None:
         path, method = scope["path"], scope["method"]
-        if path not in ("/healthz", "/readyz", "/available-models", "/v1/models") and not path.startswith(
-            "/v1/models/"
-        ):
+        if path not in _PAGES and not path.startswith(_PAGES_BELOW):
             message = f"No route {method} {without_secrets(path[:200])}. docs/api.md lists the routes."
             raise PenstockError("route_not_found", message)
         if method not in _READ_ONLY:
@@ -112,7 +119,12 @@ class Gateway:
         authorization, api_key, _ = _headers(scope)
         principal = await authenticate(self._keys, bearer_key(authorization, api_key))
         if path == "/v1/models":
-            return 200, model_list(catalogue, principal.model_id)
+            return 200, model_list(catalogue, principal)
+        if path == "/v1/mcp/servers":
+            return 200, []
+        if path.startswith("/models/"):
+            wanted, speeds = path.removeprefix("/models/"), self._line.speeds
+            return 200, await addon_status(wanted, principal, catalogue, health=self._health, speeds=speeds)
         return 200, model_entry(allowed_model(catalogue, principal, path.removeprefix("/v1/models/")))
 
 
@@ -127,6 +139,16 @@ def _headers(scope: Scope) -> tuple[str | None, str | None, bytes | None]:
         elif name == b"content-length":
             length = value
     return authorization, api_key, length
+
+
+def _why_cut(cancelled: asyncio.CancelledError) -> PenstockError | None:
+    """What a cancelled request's client is told; None when it has hung up."""
+    for reason in cancelled.args:
+        if reason == DISCONNECTED:
+            return None
+        if reason in (KEY_REVOKED, KEY_EXPIRED):
+            return gone(reason)
+    return PenstockError("shutting_down", "The server is stopping; try again.", retry_after_s=2)
 
 
 def _not_allowed(reply: Reply, allow: str) -> PenstockError:

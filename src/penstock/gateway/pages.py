@@ -2,9 +2,13 @@
 
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from penstock.domain.catalogue import Catalogue, Model
+from penstock.domain.errors import PenstockError
+from penstock.domain.platform import STANDARD_PLAN, Principal
+from penstock.gateway.admit import Speeds, allowed_model, may_use
 from penstock.gateway.reach import reachable
 from penstock.gateway.snapshot import KeySnapshot
 
@@ -26,18 +30,10 @@ def model_entry(model: Model) -> dict[str, Any]:
     }
 
 
-def model_list(catalogue: Catalogue, only: str | None) -> dict[str, Any]:
-    """GET /v1/models: what is served; ``only`` limits it to the one model of a key on a model plan."""
-    allowed = catalogue.find(only) if only is not None else None
-    models = [model for model in catalogue.served if only is None or model is allowed]
+def model_list(catalogue: Catalogue, principal: Principal) -> dict[str, Any]:
+    """GET /v1/models: what is served and the key may use."""
+    models = [model for model in catalogue.served if may_use(catalogue, principal, model)]
     return {"object": "list", "data": [model_entry(model) for model in models]}
-
-
-def available_models(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """GET /available-models in Heroku's bare-array shape (heroku-wire.md 2.8): what is served."""
-    return [
-        {"model_id": model.id, "type": list(model.type), "regions": list(model.regions)} for model in catalogue.served
-    ]
 
 
 class Health:
@@ -52,6 +48,14 @@ class Health:
         """GET /healthz: this worker answers."""
         return {"status": "ok", "uptime_s": int(time.time() - self._started_at)}
 
+    async def serves(self, model: Model) -> bool:
+        """Whether a target of the model can be called: an endpoint of ours answers, of others nothing is known."""
+        for target in model.targets:
+            base = self._endpoints.get(target.provider)
+            if base is None or await reachable(base):
+                return True
+        return False
+
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """GET /readyz: the engine answers; a stale key snapshot is said but still serves."""
         checks: dict[str, str] = {"keys": "ok" if self._keys.fresh else "stale: the database does not answer"}
@@ -61,3 +65,23 @@ class Health:
             checks[name] = "ok" if up else "not ready"
             ready = ready and up
         return ready, {"status": "ready" if ready else "not ready", "checks": checks}
+
+
+async def addon_status(
+    addon_id: str, principal: Principal, catalogue: Catalogue, *, health: Health, speeds: Speeds
+) -> dict[str, str]:
+    """GET /models/ADDON, what ``ai:models:info`` prints: all text (heroku-wire.md 4.5). On the standard plan it is
+    that of the default model. Raises PenstockError addon_not_found for an add-on that is not the key's own."""
+    if addon_id != principal.addon_id:
+        message = "This key belongs to no such add-on. penstock addons -a APP lists the app's."
+        raise PenstockError("addon_not_found", message)
+    try:
+        model = allowed_model(catalogue, principal, STANDARD_PLAN)
+    except PenstockError:
+        model = None  # it has left the catalogue
+    return {
+        "model_id": principal.model_id or STANDARD_PLAN,
+        "ready": "Yes" if model is not None and await health.serves(model) else "No",
+        "created": datetime.fromtimestamp(principal.provisioned_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "avg_performance": "no requests yet" if model is None else speeds.text(model.id),
+    }

@@ -22,15 +22,17 @@ import msgspec
 from penstock.domain.catalogue import Catalogue
 from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import PenstockError
-from penstock.domain.platform import Principal
-from penstock.gateway.admit import Admission, admit
+from penstock.domain.platform import STANDARD_PLAN, Principal
+from penstock.gateway.admit import Admission, Speeds, admit
 from penstock.gateway.dispatch import Adapter, Opened, dispatch
 from penstock.gateway.route import route
-from penstock.gateway.wire import Parsed
+from penstock.gateway.underway import KEY_EXPIRED, KEY_REVOKED
+from penstock.gateway.wire import Parsed, with_model
 from penstock.ledger.journal import Journal
 
 # The message with which the HTTP edge cancels a request whose client has hung up.
 DISCONNECTED = "disconnected"
+_REASONS = {DISCONNECTED, KEY_REVOKED, KEY_EXPIRED}
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -40,6 +42,7 @@ class Line(msgspec.Struct, frozen=True):
     adapters: Mapping[str, Adapter]
     journal: Journal
     fingerprint: str
+    speeds: Speeds
 
 
 class Out(Protocol):
@@ -57,16 +60,19 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
     admission = admit(principal, parsed.chat, line.catalogue, journal=line.journal, request_id=request_id)
     outcome = "internal_error"
     try:
+        if parsed.chat.model == STANDARD_PLAN:
+            parsed = with_model(parsed, admission.model.id)
         targets = route(admission.model)
         opened = await dispatch(targets, line.adapters, parsed, fingerprint=line.fingerprint)
         admission.tally.target = opened.target
         await _relay(opened, admission, out)
         outcome = "completed"
+        line.speeds.add(admission.model.id, admission.tally)
     except PenstockError as error:
         outcome = error.code
         raise
     except asyncio.CancelledError as cancelled:
-        outcome = DISCONNECTED if DISCONNECTED in cancelled.args else "cancelled"
+        outcome = next((reason for reason in cancelled.args if reason in _REASONS), "cancelled")
         raise
     finally:
         admission.settle(outcome)

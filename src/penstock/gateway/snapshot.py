@@ -1,22 +1,26 @@
 """Keys in memory: known ones answer without the database, changed ones are dropped within the poll interval.
 
 A key that is not in memory is looked up once, in a thread; unknown keys are remembered for a moment, in bounded
-number. When the database does not answer, known keys keep working.
+number. A changed key that has open requests is looked up again at once: a key that is gone has them cut. When the
+database does not answer, known keys keep working and nothing is cut until it does.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import Principal
+from penstock.gateway.underway import Underway, Uses
 
 _log = logging.getLogger("penstock.gateway")
 _MAX_KNOWN = 100_000
 _MAX_UNKNOWN = 10_000
 _UNKNOWN_S = 2.0
+_BATCH = 500
 
 
 class KeySource(Protocol):
@@ -25,23 +29,32 @@ class KeySource(Protocol):
     def find_principal(self, secret_hash: bytes, /) -> Principal | None:
         """Who the key stands for, or None."""
 
+    def find_principals(self, secret_hashes: Sequence[bytes], /) -> dict[bytes, Principal]:
+        """Who each of the keys stands for; those that do not exist are left out."""
+
     def changes_since(self, revision: int, /) -> tuple[int, list[bytes] | None]:
         """The newest revision and the hashes changed since; None when everything must be forgotten."""
 
     def revision(self) -> int:
         """The newest revision."""
 
+    def note_uses(self, uses: Mapping[str, float], /) -> None:
+        """Keeps when each key was last used: Unix time by key id."""
+
 
 class KeySnapshot:
-    """Principals by key hash, kept fresh by ``follow``."""
+    """Principals by key hash, kept fresh by ``follow``; ``underway`` and ``uses`` are those of their requests."""
 
     def __init__(self, source: KeySource, *, poll_s: float = 0.25) -> None:
         self._source = source
         self._poll_s = poll_s
         self._known: OrderedDict[bytes, Principal] = OrderedDict()
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
+        self._doubtful: set[bytes] = set()  # changed, with open requests, and not looked up again yet
         self._revision = source.revision()
         self.fresh = True
+        self.underway = Underway()
+        self.uses = Uses(source.note_uses)
 
     def peek(self, key_hash: bytes) -> Principal | None:
         """The principal if it is in memory."""
@@ -81,23 +94,35 @@ class KeySnapshot:
             await asyncio.sleep(self._poll_s)
             try:
                 revision, changed = await asyncio.to_thread(self._source.changes_since, self._revision)
+                self._apply(revision, changed)
+                await self._review()
             except Exception as error:  # noqa: BLE001 - whatever the store raises, known keys go on
                 if self.fresh:
                     _log.warning("key changes cannot be read, known keys go on: %s", type(error).__name__)
                 self.fresh = False
-                continue
-            self.fresh = True
-            self._apply(revision, changed)
+            else:
+                self.fresh = True
 
     def _apply(self, revision: int, changed: list[bytes] | None) -> None:
         self._revision = revision
         if changed is None:
             self._known.clear()
             self._unknown.clear()
+            self._doubtful |= self.underway.hashes()
             return
         for key_hash in changed:
             self._known.pop(key_hash, None)
             self._unknown.pop(key_hash, None)
+        if changed:
+            self._doubtful |= self.underway.hashes().intersection(changed)
+
+    async def _review(self) -> None:
+        """Look up again whose key has changed: a rename or a rotation with grace does not cut, a revocation does."""
+        while self._doubtful:
+            asked = tuple(self._doubtful)[:_BATCH]
+            found = await asyncio.to_thread(self._source.find_principals, asked)
+            self.underway.review(frozenset(asked), found)
+            self._doubtful.difference_update(asked)
 
     def _remember_unknown(self, key_hash: bytes, until: float) -> None:
         with contextlib.suppress(KeyError):

@@ -11,6 +11,7 @@ from penstock.domain.errors import PenstockError
 from penstock.gateway.ranges import check_ranges
 
 _decoder = msgspec.json.Decoder(ChatRequest)
+_raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _AT = re.compile(r" - at `(?:key in )?\$\.?(.*?)`$")
 _FIELD = re.compile(r"field `(.*?)`")
 _MAX_IGNORED = 64
@@ -36,6 +37,13 @@ def parse_chat(body: bytes) -> Parsed:
         raise _malformed(body) from error
     check_ranges(parsed.chat)
     return parsed
+
+
+def with_model(parsed: Parsed, model_id: str) -> Parsed:
+    """The same request for the model of that id, as if it had been asked for by it."""
+    fields = _raw_object.decode(parsed.raw) | {"model": msgspec.Raw(msgspec.json.encode(model_id))}
+    chat = msgspec.structs.replace(parsed.chat, model=model_id)
+    return Parsed(chat, msgspec.json.encode(fields), parsed.dropped)
 
 
 def _without_unknown(body: bytes, error: msgspec.ValidationError) -> Parsed:

@@ -56,7 +56,7 @@ def build_catalogue(settings: Settings, local: Iterable[LocalModel]) -> Catalogu
     if settings.serve.mode == "production":
         stand_in = None
     built_in = [_built_in(row, stand_in) for row in _built_in_rows() if row.id not in taken]
-    return Catalogue([*own, *embedded, *built_in])
+    return Catalogue([*own, *embedded, *built_in], default=settings.engine.model if local else None)
 
 
 def _built_in_rows() -> tuple[_BuiltIn, ...]:

@@ -1,11 +1,13 @@
-"""Chat answers and chunks as our clients read them: OpenAI's shapes with Heroku's fields (heroku-wire.md 2.1)."""
+"""Answers as our clients read them: OpenAI's shapes with Heroku's fields (heroku-wire.md 2.1, 2.8)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from penstock.domain.catalogue import Catalogue
 from penstock.domain.chat import BoundRequest, Json
+from penstock.domain.platform import STANDARD_PLAN
 from penstock.domain.usage import Usage
 
 Finish = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -126,6 +128,15 @@ class ChatWriter:
         identity, kind, created, model = self._head
         chunk = _Chunk(identity, kind, created, model, self._fingerprint, choices, usage)
         return b"data: %b\n\n" % _ENCODER.encode(chunk)
+
+
+def available_models(catalogue: Catalogue) -> list[dict[str, Any]]:
+    """GET /available-models of both planes, a bare array: what is served, and first the default model by the standard
+    plan's name, because the AI plugin 1.1.0 looks that up in this list (heroku-wire.md 4.5)."""
+    listed = [(model.id, model) for model in catalogue.served]
+    if catalogue.default is not None and catalogue.find(STANDARD_PLAN) is None:
+        listed.insert(0, (STANDARD_PLAN, catalogue.default))
+    return [{"model_id": id_, "type": list(model.type), "regions": list(model.regions)} for id_, model in listed]
 
 
 def _wire_usage(usage: Usage) -> _Usage:

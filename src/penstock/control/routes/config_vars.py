@@ -46,7 +46,11 @@ class ConfigVarRoutes:
         with self._stores.db.read():
             found = self._stores.config_vars.list(app.id)
             attachments = self._stores.attachments.list(app_id=app.id)
-            secrets = {held.key.attachment_id: held.secret for held in self._stores.keys.list(app_id=app.id)}
+            secrets = {
+                held.key.attachment_id: held.secret
+                for held in self._stores.keys.list(app_id=app.id)
+                if not held.key.extra
+            }
         for attachment in attachments:
             found[f"{attachment.name}_URL"] = self._context.inference_url
             if attachment.id in secrets:

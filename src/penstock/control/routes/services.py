@@ -5,6 +5,7 @@ from penstock.control.context import ControlContext
 from penstock.control.plans import Plan, every_plan, stable_id
 from penstock.domain.access import Open
 from penstock.domain.platform import SERVICE
+from penstock.providers.wire_out import available_models
 from penstock.store.errors import NotFoundError
 from penstock.web.api import Reply, Request, Route
 
@@ -50,13 +51,7 @@ class ServiceRoutes:
 
     def models(self, request: Request) -> Reply:
         """GET /available-models: a bare array without credentials (heroku-wire.md 2.8)."""
-        return Reply(
-            200,
-            [
-                {"model_id": model.id, "type": list(model.type), "regions": list(model.regions)}
-                for model in self._context.catalogue.models
-            ],
-        )
+        return Reply(200, available_models(self._context.catalogue))
 
 
 def _names(plan: Plan) -> tuple[str, str, str]:

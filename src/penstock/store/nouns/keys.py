@@ -1,14 +1,16 @@
 """Data plane keys: found by hash, readable only through the master key, every change numbered for the followers."""
 
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, delete, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, select, update
 
 from penstock.domain.ids import new_api_key, new_id, secret_hash
 from penstock.domain.platform import STANDARD_PLAN, ApiKey, Principal
 from penstock.store.database import Database
+from penstock.store.errors import NotFoundError
 from penstock.store.schema import addons, api_keys, apps, attachments, key_changes, key_revision
 
 PREFIX_LENGTH = 12
@@ -35,24 +37,14 @@ class KeyStore:
         self._db = db
 
     def find_principal(self, digest: bytes) -> Principal | None:
-        """Whom the key with that SHA-256 stands for, or None."""
+        """Whom the key with that SHA-256 stands for, or None. A key that has expired is found until it is purged."""
+        return self.find_principals([digest]).get(digest)
+
+    def find_principals(self, digests: Sequence[bytes]) -> dict[bytes, Principal]:
+        """The same for up to 500 keys at once; those that do not exist are left out."""
         with self._db.read() as connection:
-            row = connection.execute(_principals().where(api_keys.c.hash == digest)).one_or_none()
-        if row is None:
-            return None
-        return Principal(
-            key_id=row.key_id,
-            key_prefix=row.prefix,
-            app_id=row.app_id,
-            app_name=row.app_name,
-            addon_id=row.addon_id,
-            attachment_id=row.attachment_id,
-            attachment_name=row.attachment_name,
-            model_id=None if row.plan == STANDARD_PLAN else row.plan,
-            models=None if row.models is None else tuple(row.models),
-            expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
-            provisioned_at=row.provisioned_at.timestamp(),
-        )
+            rows = connection.execute(_principals().where(api_keys.c.hash.in_(digests))).all()
+        return {row.hash: _principal(row) for row in rows}
 
     def add(
         self,
@@ -63,52 +55,69 @@ class KeyStore:
         expires_at: datetime | None = None,
     ) -> ApiKeySecret:
         """A new key for an attachment; an ``extra`` one is not what its config vars show."""
-        secret = new_api_key()
-        key = ApiKey(
-            id=new_id(),
-            prefix=secret[:PREFIX_LENGTH],
-            attachment_id=attachment_id,
-            created_at=datetime.now(UTC),
-            extra=extra,
-            models=models,
-            expires_at=expires_at,
-        )
-        digest = secret_hash(secret)
-        sealed = self._db.sealer.seal(secret, bound_to=key.id)
-        with self._db.write() as connection:
-            connection.execute(
-                insert(api_keys).values(
-                    id=key.id,
-                    prefix=key.prefix,
-                    hash=digest,
-                    sealed=sealed,
-                    attachment_id=attachment_id,
-                    extra=extra,
-                    models=None if models is None else list(models),
-                    expires_at=expires_at,
-                    created_at=key.created_at,
-                )
+        return self._add(
+            ApiKey(
+                id=new_id(),
+                prefix="",
+                attachment_id=attachment_id,
+                created_at=datetime.now(UTC),
+                extra=extra,
+                models=models,
+                expires_at=expires_at,
             )
-            _note_changes(connection, [digest])
-        return ApiKeySecret(key, secret)
+        )
 
     def list(self, *, app_id: str | None = None, attachment_id: str | None = None) -> tuple[ApiKeySecret, ...]:
         """Keys with their secrets, oldest first: of one attachment, or of all attachments on an app."""
-        query = select(api_keys).join(attachments, attachments.c.id == api_keys.c.attachment_id)
-        query = query.order_by(api_keys.c.created_at, api_keys.c.id)
-        if app_id is not None:
-            query = query.where(attachments.c.app_id == app_id)
-        if attachment_id is not None:
-            query = query.where(attachments.c.id == attachment_id)
-        with self._db.read() as connection:
-            rows = connection.execute(query).all()
         return tuple(
-            ApiKeySecret(
-                _api_key(row),
-                self._db.sealer.unseal(row.sealed, bound_to=row.id),
-            )
-            for row in rows
+            ApiKeySecret(_api_key(row), self._db.sealer.unseal(row.sealed, bound_to=row.id))
+            for row in self._rows(app_id, attachment_id)
         )
+
+    def list_public(self, *, app_id: str | None = None, attachment_id: str | None = None) -> tuple[ApiKey, ...]:
+        """The same without secrets, so that nothing is unsealed for it."""
+        return tuple(_api_key(row) for row in self._rows(app_id, attachment_id))
+
+    def rotate(self, key: ApiKey, *, grace: timedelta) -> ApiKeySecret:
+        """A successor with the key's limits and, when it had one, its lifetime. The key goes on for the grace, or is
+        removed at once when there is none; an expiry that comes sooner stays. With the key that the config vars show
+        go the ones that it had itself replaced."""
+        now = datetime.now(UTC)
+        with self._db.write() as connection:
+            held = self.list_public(attachment_id=key.attachment_id)
+            olds = [old for old in held if old.id == key.id or not (key.extra or old.extra)]
+            if key.id not in {old.id for old in olds}:
+                raise NotFoundError("key")
+            # The newest is the one that is shown, also when the clock has been set back.
+            created_at = max(now, olds[-1].created_at + timedelta(microseconds=1))
+            lifetime = None if key.expires_at is None else key.expires_at - key.created_at
+            made = self._add(
+                ApiKey(
+                    id=new_id(),
+                    prefix="",
+                    attachment_id=key.attachment_id,
+                    created_at=created_at,
+                    extra=key.extra,
+                    models=key.models,
+                    expires_at=None if lifetime is None else now + lifetime,
+                )
+            )
+            for old in olds:
+                if grace <= timedelta(0):
+                    self.remove_key(old.id)
+                elif old.expires_at is None or old.expires_at > now + grace:
+                    expire = update(api_keys).where(api_keys.c.id == old.id).values(expires_at=now + grace)
+                    _note_changes(connection, [*connection.execute(expire.returning(api_keys.c.hash)).scalars()])
+        return made
+
+    def remove_key(self, key_id: str) -> None:
+        """Revokes one key. Raises NotFoundError."""
+        with self._db.write() as connection:
+            gone = connection.execute(delete(api_keys).where(api_keys.c.id == key_id).returning(api_keys.c.hash))
+            hashes = [*gone.scalars()]
+            if not hashes:
+                raise NotFoundError("key")
+            _note_changes(connection, hashes)
 
     def remove(self, attachment_id: str) -> int:
         """Revokes all keys of an attachment; how many there were."""
@@ -119,6 +128,26 @@ class KeyStore:
             hashes = [*removed]
             _note_changes(connection, hashes)
         return len(hashes)
+
+    def purge(self, before: datetime) -> int:
+        """Removes the keys that expired before then; how many. Until then their clients are told that they expired."""
+        with self._db.write() as connection:
+            old = delete(api_keys).where(api_keys.c.expires_at < before).returning(api_keys.c.hash)
+            hashes = [*connection.execute(old).scalars()]
+            _note_changes(connection, hashes)
+        return len(hashes)
+
+    def note_uses(self, uses: Mapping[str, float]) -> None:
+        """Keeps when keys were last used, Unix time by key id, in one statement. A time never moves back, because
+        several workers tell theirs in any order; a key that is gone is left out."""
+        if not uses:
+            return
+        at = bindparam("used_at", type_=api_keys.c.last_used_at.type)
+        unknown_or_older = api_keys.c.last_used_at.is_(None) | (api_keys.c.last_used_at < at)
+        note = update(api_keys).where(api_keys.c.id == bindparam("key_id"), unknown_or_older).values(last_used_at=at)
+        rows = [{"key_id": id_, "used_at": datetime.fromtimestamp(uses[id_], UTC)} for id_ in sorted(uses)]
+        with self._db.write() as connection:
+            connection.execute(note, rows)
 
     def touch(self, app_id: str) -> None:
         """Makes followers read the keys of an app again, because what they stand for has changed."""
@@ -144,6 +173,28 @@ class KeyStore:
             hashes = connection.execute(query.order_by(key_changes.c.revision)).scalars()
             return now, [*hashes]
 
+    def _add(self, draft: ApiKey) -> ApiKeySecret:
+        """Stores the key under a new secret, whose beginning becomes its prefix."""
+        secret = new_api_key()
+        key = msgspec.structs.replace(draft, prefix=secret[:PREFIX_LENGTH])
+        digest = secret_hash(secret)
+        values = msgspec.structs.asdict(key) | {"models": None if key.models is None else list(key.models)}
+        values |= {"hash": digest, "sealed": self._db.sealer.seal(secret, bound_to=key.id)}
+        with self._db.write() as connection:
+            connection.execute(insert(api_keys).values(values))
+            _note_changes(connection, [digest])
+        return ApiKeySecret(key, secret)
+
+    def _rows(self, app_id: str | None, attachment_id: str | None) -> Sequence[Row[Any]]:
+        query = select(api_keys).join(attachments, attachments.c.id == api_keys.c.attachment_id)
+        query = query.order_by(api_keys.c.created_at, api_keys.c.id)
+        if app_id is not None:
+            query = query.where(attachments.c.app_id == app_id)
+        if attachment_id is not None:
+            query = query.where(attachments.c.id == attachment_id)
+        with self._db.read() as connection:
+            return connection.execute(query).all()
+
 
 def _note_changes(connection: Connection, hashes: Hashes) -> None:
     if not hashes:
@@ -165,6 +216,7 @@ def _principals() -> Select[Any]:
     return (
         select(
             api_keys.c.id.label("key_id"),
+            api_keys.c.hash,
             api_keys.c.prefix,
             apps.c.id.label("app_id"),
             apps.c.name.label("app_name"),
@@ -179,6 +231,23 @@ def _principals() -> Select[Any]:
         .join(attachments, attachments.c.id == api_keys.c.attachment_id)
         .join(apps, apps.c.id == attachments.c.app_id)
         .join(addons, addons.c.id == attachments.c.addon_id)
+    )
+
+
+def _principal(row: Row[Any]) -> Principal:
+    return Principal(
+        key_id=row.key_id,
+        key_hash=row.hash,
+        key_prefix=row.prefix,
+        app_id=row.app_id,
+        app_name=row.app_name,
+        addon_id=row.addon_id,
+        attachment_id=row.attachment_id,
+        attachment_name=row.attachment_name,
+        model_id=None if row.plan == STANDARD_PLAN else row.plan,
+        models=None if row.models is None else tuple(row.models),
+        expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
+        provisioned_at=row.provisioned_at.timestamp(),
     )
 
 
