@@ -131,6 +131,7 @@ class Supervisor:
         ready = {
             "gateway": gateway_url,
             "control": boot.control_url,
+            "inference_url": boot.gateway_url,
             "pid": os.getpid(),
             "models": [model.id for model in catalogue.served],
         }

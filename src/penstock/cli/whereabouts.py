@@ -35,7 +35,7 @@ def find(control_url: str | None = None) -> Whereabouts:
     Token: PENSTOCK_CONTROL_TOKEN or the file, HEROKU_API_KEY, the saved login for the address, the local operator's.
     """
     settings = load_settings()
-    ready = _ready(settings)
+    ready = ready_file(settings)
     control = (control_url or settings.control.url or ready.get("control") or _own(settings.control)).rstrip("/")
     if urlsplit(control).scheme not in ("http", "https") or not urlsplit(control).hostname:
         raise CliError(f"The control plane's address {control} is not an http:// or https:// URL.", exit_code=2)
@@ -93,7 +93,8 @@ def _token(settings: Settings, control: str, ready: dict[str, Any]) -> Token | N
     return Token(secret, str(path)) if secret else None
 
 
-def _ready(settings: Settings) -> dict[str, Any]:
+def ready_file(settings: Settings) -> dict[str, Any]:
+    """The running server's ready file (HOME/run/ready.json); empty when none runs."""
     return _read_object(Path(settings.home) / "run" / "ready.json")
 
 

@@ -15,7 +15,7 @@ from penstock.settings.tree import Settings
 ENV_PREFIX = "PENSTOCK_"
 CONFIG_FILE = "penstock.toml"
 # Read by other parts of the program, never settings of the tree.
-RESERVED_ENV = frozenset({"PENSTOCK_CONFIG", "PENSTOCK_REQUIRE_ALL", "PENSTOCK_DEBUG"})
+RESERVED_ENV = frozenset({"PENSTOCK_CONFIG", "PENSTOCK_REQUIRE_ALL", "PENSTOCK_DEBUG", "PENSTOCK_HEROKU_CLI"})
 _HEADER = re.compile(r"\s*\[\[?\s*([\w.-]+)\s*\]\]?")
 
 

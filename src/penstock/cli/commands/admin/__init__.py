@@ -1,0 +1,1 @@
+"""Commands of operators and administrators, and the bridge to the real Heroku CLI."""

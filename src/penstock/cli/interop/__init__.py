@@ -1,0 +1,1 @@
+"""The real Heroku CLI against this installation: its environment, and the proxy and certificates that it needs."""
