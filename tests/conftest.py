@@ -58,8 +58,15 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
-    """A PostgreSQL that the test may stop, start, freeze and thaw."""
+@pytest.fixture(scope="session")
+def _spare_postgres() -> Iterator[Postgres]:
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture
+def own_postgres(_spare_postgres: Postgres) -> Iterator[Postgres]:
+    """A PostgreSQL that the test may stop, start, freeze and thaw."""
+    yield _spare_postgres
+    _spare_postgres.thaw()
+    _spare_postgres.start()

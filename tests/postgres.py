@@ -61,7 +61,9 @@ class Postgres:
         self._rows(f"DROP DATABASE IF EXISTS {make_url(url).database} WITH (FORCE)")
 
     def start(self) -> None:
-        """Starts the server and waits until it takes connections."""
+        """Starts the server, unless it runs, and waits until it takes connections."""
+        if self._process is not None:
+            return
         options = [part for option in _FASTER for part in ("-c", option)]
         command = [str(self._programs / "postgres"), "-D", "data", "-k", str(self._folder), *options]
         with (self._folder / "log").open("ab") as log:
