@@ -119,9 +119,9 @@ def serving(app: AsgiApp) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running_plane(home: Path, *, revocation_s: float = 0.0) -> Iterator[Plane]:
-    """The whole control plane over a new database in ``home``."""
-    db = Database.open(home / "penstock.db")
+def running_plane(home: Path, *, revocation_s: float = 0.0, database: str | None = None) -> Iterator[Plane]:
+    """The whole control plane over a new database: a file in ``home``, or the one at the URL ``database``."""
+    db = Database.open(database or home / "penstock.db", home=home)
     token = ensure_operator(db, home, EMAIL)
     context = ControlContext(gateway_url=f"{GATEWAY}/", catalogue=CATALOGUE, version="0.0.0", revocation_s=revocation_s)
     try:

@@ -2,17 +2,40 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import TypeVar
 
+import pytest
 from sqlalchemy import func, select
 
 from penstock.store import schema
-from tests.control.plane import Plane
+from tests.control.plane import Plane, running_plane
+from tests.postgres import Postgres
 
 T = TypeVar("T")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_plane(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Plane]:
+    """A control plane that has nothing yet, on each database."""
+    if request.param == "sqlite":
+        with running_plane(tmp_path) as running:
+            yield running
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.new_database()
+    with running_plane(tmp_path, database=url) as running:
+        yield running
+    server.drop(url)
+
+
+@pytest.fixture
+def plane(new_plane: Plane) -> Plane:
+    """The same, for the tests that would do with a shared one."""
+    return new_plane
 
 
 def together(count: int, act: Callable[[int], T]) -> list[T]:

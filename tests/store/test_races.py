@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from sqlalchemy import select
 
 from penstock.domain.ids import new_id
 from penstock.store.database import Database
+from penstock.store.engines.postgresql import LOCK_S
 from penstock.store.errors import NameTakenError, RetryableError
 from penstock.store.nouns.stores import Stores
 from penstock.store.schema import key_changes
@@ -131,11 +133,32 @@ def losing(runs: list[int], before: Callable[[], object] = lambda: None) -> Call
     return act
 
 
-def test_a_race_that_is_lost_for_good_is_told_after_three_runs(stores: Stores) -> None:
+def test_who_lost_once_is_not_run_a_third_time(stores: Stores) -> None:
     runs: list[int] = []
     with pytest.raises(RetryableError):
         stores.db.retrying(losing(runs))
-    assert len(runs) == 3
+    assert len(runs) == 2
+
+
+def test_who_lost_once_then_writes_alone(postgres_stores: Stores) -> None:
+    stores = postgres_stores
+    runs: list[int] = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def act() -> None:
+            runs.append(1)
+            with stores.db.write() as connection:
+                if len(runs) == 1:
+                    raise RetryableError
+                pool.submit(add_app, stores)
+                waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                deadline = time.monotonic() + LOCK_S
+                while not connection.exec_driver_sql(waiting).scalar_one():
+                    assert time.monotonic() < deadline, "the other writer did not wait"
+                assert stores.apps.find("shop") is None
+
+        stores.db.retrying(act)
+    assert stores.apps.find("shop") is not None
 
 
 def test_nothing_is_run_again_inside_a_transaction_or_after_a_commit(stores: Stores) -> None:

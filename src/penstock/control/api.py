@@ -14,7 +14,7 @@ from penstock.control.routes.config_vars import ConfigVarRoutes
 from penstock.control.routes.services import ServiceRoutes
 from penstock.domain.access import Open
 from penstock.store.database import Database
-from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.errors import InvalidValueError, NameTakenError, NotFoundError
 from penstock.store.nouns.stores import Stores
 from penstock.web.api import ApiError, AsgiApp, Handler, Reply, Request, Route, application
 
@@ -52,7 +52,7 @@ def routes(stores: Stores, context: ControlContext) -> list[Route]:
         ServiceRoutes(context),
     )
     return [
-        msgspec.structs.replace(route, handler=_translating(_settled(guarded(route), context)))
+        msgspec.structs.replace(route, handler=_translating(_settled(guarded(route), context), stores.db))
         for table in tables
         for route in table.routes()
     ]
@@ -86,14 +86,17 @@ def _settled(route: Route, context: ControlContext) -> Handler:
     return handle
 
 
-def _translating(handler: Handler) -> Handler:
+def _translating(handler: Handler, db: Database) -> Handler:
     def handle(request: Request) -> Reply:
         try:
-            return handler(request)
+            # What lost against a change by somebody else looks at the new state, as if it had come later.
+            return db.retrying(lambda: handler(request))
         except NotFoundError as error:
             resource, words = _RESOURCES[error.noun]
             raise ApiError(404, "not_found", f"Couldn't find that {words}.", resource=resource) from error
         except NameTakenError as error:
             raise ApiError(422, "invalid_params", f"Name {error.name} is already taken") from error
+        except InvalidValueError as error:
+            raise ApiError(422, "invalid_params", str(error)) from error
 
     return handle

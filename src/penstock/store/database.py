@@ -24,14 +24,13 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_RUNS = 3
-
 
 class _Open(threading.local):
-    """The transaction that a thread has open, and how many writes it has committed."""
+    """The transaction that a thread has open, whether its writes want to be alone, and how many it has committed."""
 
     connection: Connection | None = None
     writes = False
+    alone = False
     commits = 0
 
 
@@ -106,19 +105,20 @@ class Database:
         self._open.commits += 1
 
     def retrying(self, act: Callable[[], T]) -> T:
-        """What ``act`` returns. It runs again, three times in all, when its transaction lost against another one and
-        nothing of it is committed yet; inside an open transaction it runs once, for only the outermost can be run
-        again. Raises the last run's RetryableError."""
-        if self._open.connection is not None:
-            return act()
+        """What ``act`` returns. When its transaction lost against another one and nothing of it is committed yet, it
+        runs once more, then with no other writer beside it; inside an open transaction it runs once, for only the
+        outermost can be run again. Raises the last run's RetryableError."""
         before = self._open.commits
-        for _ in range(_RUNS - 1):
-            try:
-                return act()
-            except RetryableError:
-                if self._open.commits != before:
-                    raise
-        return act()
+        try:
+            return act()
+        except RetryableError:
+            if self._open.connection is not None or self._open.commits != before:
+                raise
+        self._open.alone = True
+        try:
+            return act()
+        finally:
+            self._open.alone = False
 
     @cached_property
     def sealer(self) -> Sealer:
@@ -151,6 +151,8 @@ class Database:
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
         with self._backend.connect(writes=writes) as connection, connection.begin():
+            if writes:
+                self._backend.begin_write(connection, alone=self._open.alone)
             self._open.connection, self._open.writes = connection, writes
             try:
                 yield connection

@@ -35,6 +35,10 @@ class Backend:
         """Held around a write transaction. Raises PenstockError store_unavailable."""
         yield
 
+    def begin_write(self, connection: Connection, *, alone: bool) -> None:
+        """The first step of each write transaction; one that is ``alone`` waits until all others have ended, and
+        keeps new ones waiting."""
+
     def lock_schema(self, connection: Connection) -> None:
         """Waits, in a write transaction, until no other process upgrades, and keeps others from it until the end."""
 

@@ -20,7 +20,9 @@ PATIENCE_S = 5.0
 # A process that hangs inside a transaction must not keep its locks.
 IDLE_S = 30
 POOL_WAIT_S = 5.0
-_SCHEMA_LOCK = 0x50454E53544F434B  # "PENSTOCK"
+# Advisory locks of the database, "PENSTOC" and a number.
+_SCHEMA_LOCK = 0x50454E53544F4301
+_WRITERS_LOCK = 0x50454E53544F4302
 
 
 class PostgresBackend(Backend):
@@ -56,6 +58,11 @@ class PostgresBackend(Backend):
         if writes:
             return connection
         return connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    def begin_write(self, connection: Connection, *, alone: bool) -> None:
+        """Side by side with other writers, or alone: who lost a race once must not lose it again."""
+        lock = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+        connection.exec_driver_sql(f"SELECT {lock}({_WRITERS_LOCK})")
 
     def lock_schema(self, connection: Connection) -> None:
         """Takes a lock of the whole database until the end of the transaction, and takes the time that it needs."""
