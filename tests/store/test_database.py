@@ -168,3 +168,24 @@ def test_a_locked_file_is_unavailable_not_stuck(tmp_path: Path) -> None:
     other.execute("ROLLBACK")
     assert (caught.value.code, caught.value.retry_after_s) == ("store_unavailable", 1)
     assert add_app(stores)
+
+
+def test_what_is_left_to_the_commit_runs_last_once_and_with_its_transaction(stores: Stores) -> None:
+    done: list[str] = []
+    with stores.db.write():
+        stores.db.at_commit(lambda _: done.append("last"))
+        with stores.db.write():
+            add_app(stores)
+        done.append("first")
+    add_app(stores, "other")
+    assert done == ["first", "last"]
+    with pytest.raises(KeyError), stores.db.write():  # noqa: PT012 - the block is the transaction
+        stores.db.at_commit(lambda _: done.append("never"))
+        raise KeyError
+    add_app(stores, "third")
+    assert done == ["first", "last"]
+
+
+def test_only_a_write_has_something_left_to_its_commit(stores: Stores) -> None:
+    with pytest.raises(RuntimeError), stores.db.read():
+        stores.db.at_commit(lambda _: None)

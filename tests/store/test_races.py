@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Barrier, Event
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from penstock.domain.ids import new_id
 from penstock.store.database import Database
@@ -64,11 +64,15 @@ def test_a_change_is_seen_only_when_all_changes_before_it_are(stores: Stores) ->
     attachment = add_all(stores)
     written, let_go = Event(), Event()
 
+    def hold(_: Connection) -> None:
+        written.set()
+        assert let_go.wait(30)
+
     def first() -> None:
         with stores.db.write():
             stores.keys.add(attachment.id)
-            written.set()
-            let_go.wait(30)
+            # Between the change's number and its commit.
+            stores.db.at_commit(hold)
 
     with ThreadPoolExecutor(2) as pool:
         slow = pool.submit(first)

@@ -26,12 +26,14 @@ logger = logging.getLogger(__name__)
 
 
 class _Open(threading.local):
-    """The transaction that a thread has open, whether its writes want to be alone, and how many it has committed."""
+    """The transaction that a thread has open and what it does last; whether the thread's writes want to be alone, and
+    how many it has committed."""
 
-    connection: Connection | None = None
-    writes = False
-    alone = False
-    commits = 0
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.writes = self.alone = False
+        self.last: list[Callable[[Connection], None]] = []
+        self.commits = 0
 
 
 class Database:
@@ -104,6 +106,12 @@ class Database:
             yield connection
         self._open.commits += 1
 
+    def at_commit(self, act: Callable[[Connection], None]) -> None:
+        """Leaves ``act`` to the end of the open write transaction, after all its other steps."""
+        if not self._open.writes:
+            raise RuntimeError("at_commit outside a write transaction")
+        self._open.last.append(act)
+
     def retrying(self, act: Callable[[], T]) -> T:
         """What ``act`` returns. When its transaction lost against another one and nothing of it is committed yet, it
         runs once more, then with no other writer beside it; inside an open transaction it runs once, for only the
@@ -156,8 +164,11 @@ class Database:
             self._open.connection, self._open.writes = connection, writes
             try:
                 yield connection
+                for act in self._open.last:
+                    act(connection)
             finally:
-                self._open.connection = None
+                self._open.connection, self._open.writes = None, False
+                self._open.last.clear()
 
     def _meet_schema(self, *, upgrades: bool) -> None:
         if upgrades:

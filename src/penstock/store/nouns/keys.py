@@ -107,7 +107,7 @@ class KeyStore:
                     self.remove_key(old.id)
                 elif old.expires_at is None or old.expires_at > now + grace:
                     expire = update(api_keys).where(api_keys.c.id == old.id).values(expires_at=now + grace)
-                    _note_changes(connection, [*connection.execute(expire.returning(api_keys.c.hash)).scalars()])
+                    self._note([*connection.execute(expire.returning(api_keys.c.hash)).scalars()])
         return made
 
     def remove_key(self, key_id: str) -> None:
@@ -117,7 +117,7 @@ class KeyStore:
             hashes = [*gone.scalars()]
             if not hashes:
                 raise NotFoundError("key")
-            _note_changes(connection, hashes)
+            self._note(hashes)
 
     def remove(self, attachment_id: str) -> int:
         """Revokes all keys of an attachment; how many there were."""
@@ -126,7 +126,7 @@ class KeyStore:
                 delete(api_keys).where(api_keys.c.attachment_id == attachment_id).returning(api_keys.c.hash)
             ).scalars()
             hashes = [*removed]
-            _note_changes(connection, hashes)
+            self._note(hashes)
         return len(hashes)
 
     def purge(self, before: datetime) -> int:
@@ -134,7 +134,7 @@ class KeyStore:
         with self._db.write() as connection:
             old = delete(api_keys).where(api_keys.c.expires_at < before).returning(api_keys.c.hash)
             hashes = [*connection.execute(old).scalars()]
-            _note_changes(connection, hashes)
+            self._note(hashes)
         return len(hashes)
 
     def note_uses(self, uses: Mapping[str, float]) -> None:
@@ -153,7 +153,7 @@ class KeyStore:
         """Makes followers read the keys of an app again, because what they stand for has changed."""
         keys = select(api_keys.c.hash).join(attachments, attachments.c.id == api_keys.c.attachment_id)
         with self._db.write() as connection:
-            _note_changes(connection, [*connection.execute(keys.where(attachments.c.app_id == app_id)).scalars()])
+            self._note([*connection.execute(keys.where(attachments.c.app_id == app_id)).scalars()])
 
     def revision(self) -> int:
         """The number of key changes ever made."""
@@ -182,8 +182,12 @@ class KeyStore:
         values |= {"hash": digest, "sealed": self._db.sealer.seal(secret, bound_to=key.id)}
         with self._db.write() as connection:
             connection.execute(insert(api_keys).values(values))
-            _note_changes(connection, [digest])
+            self._note([digest])
         return ApiKeySecret(key, secret)
+
+    def _note(self, hashes: Hashes) -> None:
+        # Last, because the one row that counts them is everybody's: no one waits for another while holding it.
+        self._db.at_commit(lambda connection: _note_changes(connection, hashes))
 
     def _rows(self, app_id: str | None, attachment_id: str | None) -> Sequence[Row[Any]]:
         query = select(api_keys).join(attachments, attachments.c.id == api_keys.c.attachment_id)
