@@ -48,3 +48,13 @@ def db(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Da
 def stores(db: Database) -> Stores:
     """All nouns over it."""
     return Stores(db)
+
+
+@pytest.fixture
+def postgres_stores(postgres: Postgres, tmp_path: Path) -> Iterator[Stores]:
+    """All nouns over a new database on PostgreSQL, where transactions that write run side by side."""
+    url = postgres.new_database()
+    db = Database.open(url, home=tmp_path)
+    yield Stores(db)
+    db.close()
+    postgres.drop(url)

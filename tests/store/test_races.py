@@ -17,17 +17,10 @@ from penstock.store.engines.postgresql import LOCK_S
 from penstock.store.errors import NameTakenError, RetryableError
 from penstock.store.nouns.stores import Stores
 from penstock.store.schema import key_changes
-from tests.postgres import Postgres
 from tests.store.nouns import NOW, add_addon, add_all, add_app, add_attachment
 
 _PROCESSES = 3
 _EACH = 40
-
-
-@pytest.fixture
-def postgres_stores(postgres: Postgres, tmp_path: Path) -> Stores:
-    """A new database on PostgreSQL, where transactions that write run side by side."""
-    return Stores(Database.open(postgres.new_database(), home=tmp_path))
 
 
 def test_key_changes_of_many_processes_are_numbered_without_a_gap_and_none_is_missed(

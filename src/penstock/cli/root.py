@@ -1,5 +1,6 @@
 """The grammar: ``a:b`` and ``a b`` name the same command, code is loaded lazily, errors end in one clear line."""
 
+import logging
 import os
 from collections.abc import Sequence
 from importlib import import_module
@@ -101,6 +102,8 @@ def root() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; every failure is a message on stderr and an exit code, never a traceback."""
     output.tolerate_narrow_terminals()
+    # A command tells what went wrong once, in its own words; serve sets its log up itself.
+    logging.getLogger("penstock").addHandler(logging.NullHandler())
     try:
         if (instruction := os.environ.get(COMPLETE_VAR)) is not None:
             from penstock.cli.completion import answer  # noqa: PLC0415 - only when a shell asks

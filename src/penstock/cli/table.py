@@ -55,6 +55,8 @@ COMMANDS: dict[str, Entry] = {
     "config:get": Entry("config:get", "print config vars by name"),
     "config:set": Entry("config:set_vars", "set config vars"),
     "config:unset": Entry("config:unset", "unset config vars"),
+    "db:check": Entry("admin.database:check", "say whether the database is sound"),
+    "db:upgrade": Entry("admin.database:upgrade", "bring the database to this version's schema"),
     "heroku": Entry("admin.heroku:heroku", "run the installed Heroku CLI against this installation"),
     "heroku:env": Entry("admin.heroku:env", "print shell exports that lead the Heroku CLI to this installation"),
     "heroku:proxy": Entry("admin.heroku:proxy_command", "run the proxy that heroku:env leads to"),

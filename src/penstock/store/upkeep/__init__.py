@@ -1,0 +1,1 @@
+"""What an operator does to a whole database: check, back up, restore, move, re-seal."""
