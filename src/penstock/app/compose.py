@@ -3,10 +3,9 @@
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from penstock.app.boot import Boot, EngineAddress
-from penstock.app.home import Home, database_url
+from penstock.app.home import Home, open_database
 from penstock.domain.catalogue import Catalogue
 from penstock.gateway.admit import Speeds
 from penstock.gateway.dispatch import Adapter
@@ -20,7 +19,6 @@ from penstock.providers.embedded.adapter import EmbeddedAdapter
 from penstock.providers.openai.adapter import OpenAIAdapter
 from penstock.providers.transport import Endpoint, Transport, TransportLimits
 from penstock.settings.tree import Settings
-from penstock.store.database import Database
 from penstock.store.nouns.keys import KeyStore
 
 
@@ -37,7 +35,7 @@ class GatewayParts:
 
     def __init__(self, boot: Boot) -> None:
         settings = boot.settings
-        self.db = Database.open(database_url(settings), home=Path(settings.home))
+        self.db = open_database(settings)
         self.keys = KeySnapshot(KeyStore(self.db), poll_s=settings.gateway.snapshot_poll_s)
         self.journal = Journal(Home(settings.home).journal, rotate_bytes=settings.journal.rotate_bytes)
         self.transports: list[Transport] = []

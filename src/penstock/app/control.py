@@ -7,11 +7,10 @@ import penstock
 from penstock.app.banner import Hello
 from penstock.app.boot import Boot
 from penstock.app.compose import catalogue_of
-from penstock.app.home import database_url
+from penstock.app.home import open_database
 from penstock.control import api, bootstrap
 from penstock.control.context import ControlContext
 from penstock.settings.tree import Settings
-from penstock.store.database import Database
 
 # What a worker's query for key changes may take on top of its poll interval.
 _QUERY_S = 0.15
@@ -23,7 +22,7 @@ def prepare_store(settings: Settings) -> Hello | None:
     Raises StoreError.
     """
     home = Path(settings.home)
-    db = Database.open(database_url(settings), home=home)
+    db = open_database(settings)
     try:
         bootstrap.ensure_operator(db, home, settings.control.operator_email)
         made = bootstrap.ensure_hello(db, email=settings.control.operator_email)
@@ -38,7 +37,7 @@ class ControlParts:
     """The control plane, wired; ``close`` lets go of the database."""
 
     def __init__(self, boot: Boot) -> None:
-        self.db = Database.open(database_url(boot.settings), home=Path(boot.settings.home))
+        self.db = open_database(boot.settings)
         context = ControlContext(
             revocation_s=boot.settings.gateway.snapshot_poll_s + _QUERY_S,
             gateway_url=boot.gateway_url,

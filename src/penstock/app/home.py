@@ -9,6 +9,9 @@ from typing import Any
 import msgspec
 
 from penstock.settings.tree import Settings
+from penstock.store.database import Database
+from penstock.store.errors import StoreError
+from penstock.store.sealing import MasterKeys, parse_master_key
 
 
 class HomeError(Exception):
@@ -81,3 +84,21 @@ class Home:
 def database_url(settings: Settings) -> str | Path:
     """Where the store lives."""
     return settings.database.url or Path(settings.home) / "penstock.db"
+
+
+def open_database(settings: Settings) -> Database:
+    """The store, open and migrated, with the master keys that the settings name. Raises StoreError."""
+    return Database.open(database_url(settings), master_keys=master_keys(settings))
+
+
+def master_keys(settings: Settings) -> MasterKeys:
+    """Where the settings say that the master keys are. Raises StoreError."""
+    given = settings.secrets
+    if given.master_key is None:
+        if given.old_master_key is not None:
+            raise StoreError("secrets.old_master_key needs secrets.master_key; in a file, put it on the second line")
+        return MasterKeys(Path(given.master_key_file or Path(settings.home) / "master.key").expanduser().absolute())
+    if given.master_key_file is not None:
+        raise StoreError("secrets.master_key and secrets.master_key_file are both set; keep one")
+    texts = {"secrets.master_key": given.master_key, "secrets.old_master_key": given.old_master_key}
+    return MasterKeys(given=tuple(parse_master_key(text, name) for name, text in texts.items() if text is not None))

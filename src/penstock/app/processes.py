@@ -11,6 +11,7 @@ import time
 import msgspec
 
 from penstock.app.boot import Boot
+from penstock.settings.load import SECRET_SETTINGS, env_name
 from penstock.settings.tree import Settings
 
 _log = logging.getLogger("penstock.app")
@@ -75,7 +76,7 @@ class ChildProcess:
         # -P keeps a folder named penstock in the working directory from being imported instead of ours.
         command = (sys.executable, "-P", "-m", "penstock.app.child")
         # Upstreams are called by the gateway workers alone.
-        env = None if self._boot.role == "gateway" else environment_without_secrets(self._boot.settings)
+        env = environment_without_secrets(self._boot.settings, but_providers=self._boot.role == "gateway")
         try:
             process = self._process = await asyncio.create_subprocess_exec(
                 *command, stdin=pipe, stdout=pipe, pass_fds=(self._boot.listener,), env=env
@@ -121,7 +122,9 @@ class ChildProcess:
         return True
 
 
-def environment_without_secrets(settings: Settings) -> dict[str, str]:
-    """This process's environment without the variables that hold the providers' secrets."""
-    secrets = {row.api_key_env for row in settings.provider}
+def environment_without_secrets(settings: Settings, *, but_providers: bool = False) -> dict[str, str]:
+    """This process's environment without the variables that hold secrets: settings', and the providers' if unwanted."""
+    secrets = {env_name(path) for path in (*SECRET_SETTINGS, "database.url")}
+    if not but_providers:
+        secrets |= {row.api_key_env for row in settings.provider if row.api_key_env}
     return {name: value for name, value in os.environ.items() if name not in secrets}

@@ -27,7 +27,7 @@ from penstock.engine.weights import WeightsError
 from penstock.ledger.journal import JournalError
 from penstock.providers.catalogue import CatalogueError
 from penstock.settings.load import SettingsError, load_settings
-from penstock.settings.tree import Settings
+from penstock.settings.tree import SecretsSettings, Settings
 from penstock.store.errors import StoreError
 
 _log = logging.getLogger("penstock.app")
@@ -97,7 +97,8 @@ class Supervisor:
         control = self._bind(settings.control.host, settings.control.port, what="control")
         boot = Boot(
             role="gateway",
-            settings=settings,
+            # The data plane finds keys by their hash: it does without the master key.
+            settings=msgspec.structs.replace(settings, secrets=SecretsSettings()),
             listener=gateway.fileno(),
             gateway_url=settings.gateway.public_url or url_of(gateway),
             control_url=url_of(control),
@@ -113,7 +114,8 @@ class Supervisor:
         hello = await asyncio.to_thread(prepare_store, self._settings)
         count = self._settings.gateway.workers
         self._children = [ChildProcess(boot, name=f"gateway worker {number}") for number in range(1, count + 1)]
-        control_boot = msgspec.structs.replace(boot, role="control", listener=control.fileno())
+        own = {"role": "control", "settings": self._settings, "listener": control.fileno()}
+        control_boot = msgspec.structs.replace(boot, **own)
         self._children.append(ChildProcess(control_boot, name="control plane"))
         async with _together() as group:
             for child in self._children:

@@ -16,6 +16,8 @@ ENV_PREFIX = "PENSTOCK_"
 CONFIG_FILE = "penstock.toml"
 # Read by other parts of the program, never settings of the tree.
 RESERVED_ENV = frozenset({"PENSTOCK_CONFIG", "PENSTOCK_REQUIRE_ALL", "PENSTOCK_DEBUG", "PENSTOCK_HEROKU_CLI"})
+# Settings whose value is never shown, logged or handed on in an environment.
+SECRET_SETTINGS = frozenset({"control.token", "secrets.master_key", "secrets.old_master_key"})
 _HEADER = re.compile(r"\s*\[\[?\s*([\w.-]+)\s*\]\]?")
 
 
@@ -193,7 +195,7 @@ def _check(annotation: Any, value: Any, where: str, *, strict: bool) -> Any:
     try:
         return msgspec.to_builtins(msgspec.convert(value, annotation, strict=strict or not isinstance(value, str)))
     except msgspec.ValidationError as error:
-        secret = any(word in where for word in ("token", "url"))
+        secret = any(word in where for word in ("token", "url", "master_key"))
         shown = "" if secret or isinstance(value, (dict, list)) else f", got {value!r}"
         raise SettingsError(f"{where}: {str(error)[:1].lower()}{str(error)[1:]}{shown}") from error
 

@@ -73,6 +73,14 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     url: str | None = None
 
 
+class SecretsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The master key: in a file (None: master.key under the home), or itself, as 64 hex digits."""
+
+    master_key_file: str | None = None
+    master_key: str | None = None
+    old_master_key: str | None = None
+
+
 class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The supervisor: development or production mode, and how long open answers may take after SIGTERM."""
 
@@ -125,6 +133,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     upstream: UpstreamSettings = UpstreamSettings()
     journal: JournalSettings = JournalSettings()
     database: DatabaseSettings = DatabaseSettings()
+    secrets: SecretsSettings = SecretsSettings()
     serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
     provider: tuple[ProviderRow, ...] = ()

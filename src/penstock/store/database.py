@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection, exc, select
+from sqlalchemy import URL, Connection, exc, func, select
 
 from penstock.domain.errors import PenstockError
 from penstock.store.engines.address import is_sqlite, label_of, parse_address
@@ -17,12 +17,15 @@ from penstock.store.engines.backend import Backend, unavailable
 from penstock.store.engines.sqlite import SqliteBackend
 from penstock.store.errors import RetryableError, StoreError
 from penstock.store.migrate import needs_upgrade, schema_of, upgrade
-from penstock.store.schema import api_keys, config_vars
-from penstock.store.sealing import Sealer, create_master_key, read_master_key
+from penstock.store.sealed import TABLES, SealedValue, list_sealed
+from penstock.store.sealing import MasterKeys, Sealer, create_master_key
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+# Any number that no other program's advisory lock in the same database has.
+_ROTATION_LOCK = 0x50454E53524F5441
 
 
 class _Open(threading.local):
@@ -45,25 +48,33 @@ class Database:
     RetryableError when the transaction lost a race, and InvalidValueError for a value that cannot be stored.
     """
 
-    def __init__(self, backend: Backend, *, label: str, home: Path | None) -> None:
+    def __init__(self, backend: Backend, *, label: str, master_keys: MasterKeys | None) -> None:
         self._backend = backend
-        self._home = home
+        self.master_keys = master_keys
         self._open = _Open()
         self.label = label
         self.found: str | None = None
 
     @classmethod
-    def open(cls, url_or_path: str | Path, *, home: Path | None = None, upkeep: bool = False) -> "Database":
+    def open(
+        cls,
+        url_or_path: str | Path,
+        *,
+        home: Path | None = None,
+        master_keys: MasterKeys | None = None,
+        upkeep: bool = False,
+    ) -> "Database":
         """Opens and migrates. A path, or a URL such as ``sqlite:////data/penstock.db`` or
-        ``postgresql://user:password@host/database``; ``home`` holds ``master.key`` (default: the folder of the SQLite
-        file). ``upkeep`` opens what is there as it is, whatever its schema, and lets a statement take its time.
-        Raises StoreError with one clear line."""
+        ``postgresql://user:password@host/database``; without ``master_keys``, the master key is in ``home`` (default:
+        the SQLite file's folder). ``upkeep`` opens what is there as it is, whatever its schema, and lets a statement
+        take its time. Raises StoreError with one clear line."""
         url = parse_address(url_or_path)
         label = label_of(url)
         try:
             if is_sqlite(url):
                 home = home or Path(str(url.database)).parent
-            database = cls(_backend(url, upkeep=upkeep), label=label, home=home)
+            master_keys = master_keys or (MasterKeys(home / "master.key") if home else None)
+            database = cls(_backend(url, upkeep=upkeep), label=label, master_keys=master_keys)
         except (OSError, exc.ArgumentError, ImportError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise StoreError(f"{label}: cannot be opened as a database: {reason}") from error
@@ -130,31 +141,32 @@ class Database:
 
     @cached_property
     def sealer(self) -> Sealer:
-        """Seals and opens secrets with HOME/master.key, created on first use. Raises StoreError when it is missing
+        """Opens secrets with the master keys; their file is created on first use. Raises StoreError when it is missing
         or another one although the database holds sealed secrets."""
-        if self._home is None:
+        keys = self.master_keys
+        if keys is None:
             raise StoreError("the master key's folder is not set: open the database with home=")
-        path = self._home / "master.key"
+        if keys.path is not None and not keys.path.exists():
+            if self._sample() is not None:
+                raise StoreError(f"{keys.path} is missing but the database holds secrets sealed with it; restore it")
+            create_master_key(keys.path)
+        sealer = Sealer(keys.read)
+        # Sampled after the keys were read: before, it may be under an old key that a rotation has dropped since.
         sample = self._sample()
-        try:
-            key = read_master_key(path)
-        except FileNotFoundError:
-            if sample is not None:
-                message = f"{path} is missing but the database holds secrets sealed with it; restore it"
-                raise StoreError(message) from None
-            key = create_master_key(path)
-        sealer = Sealer(key)
         if sample is not None:
-            sealer.unseal(sample[1], bound_to=sample[0])
+            sealer.unseal(sample.sealed, bound_to=sample.bound_to)
         return sealer
 
-    def _sample(self) -> tuple[str, bytes] | None:
+    def seal(self, connection: Connection, text: str, *, bound_to: str) -> bytes:
+        """Seals in the write transaction that stores the result, so that no rotation of the master key ends between
+        the two. Raises StoreError."""
+        hold_master_keys(connection)
+        return self.sealer.seal(text, bound_to=bound_to)
+
+    def _sample(self) -> SealedValue | None:
         with self.read() as connection:
-            key = connection.execute(select(api_keys.c.id, api_keys.c.sealed).limit(1)).one_or_none()
-            if key is not None:
-                return key.id, key.sealed
-            var = connection.execute(select(config_vars).limit(1)).one_or_none()
-            return None if var is None else (f"{var.app_id}/{var.name}", var.sealed)
+            found = (list_sealed(connection, table, limit=1) for table in TABLES)
+            return next((values[0] for values in found if values), None)
 
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
@@ -180,6 +192,16 @@ class Database:
             with self.write() as connection:
                 self._backend.lock_schema(connection)
                 upgrade(connection)
+
+
+def hold_master_keys(connection: Connection, *, ending: bool = False) -> None:
+    """Until the transaction ends, no rotation of the master key ends, or, for the one ``ending``, nothing is sealed.
+
+    SQLite, which lets one writer in, needs no more for it than a write transaction.
+    """
+    if connection.dialect.name == "postgresql":
+        lock = func.pg_advisory_xact_lock if ending else func.pg_advisory_xact_lock_shared
+        connection.execute(select(lock(_ROTATION_LOCK)))
 
 
 def _backend(url: URL, *, upkeep: bool) -> Backend:

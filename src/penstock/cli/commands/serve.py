@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from penstock.settings.load import load_settings
+from penstock.settings.load import SECRET_SETTINGS, env_name, load_settings
 from penstock.settings.tree import ControlSettings
 
-_SECRETS = {"control.token": "PENSTOCK_CONTROL_TOKEN", "database.url": "PENSTOCK_DATABASE_URL"}
 _FLAGS = {
     "host": "gateway.host",
     "port": "gateway.port",
@@ -55,8 +54,8 @@ def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
         path = path.strip()
         if not equals or not path:
             raise click.UsageError(f"--set {pair}: write section.key=value")
-        if path in _SECRETS and (path == "control.token" or "@" in item):
-            raise click.UsageError(f"--set {path}: a secret must not stand in argv; set {_SECRETS[path]} instead")
+        if path in SECRET_SETTINGS or (path == "database.url" and "@" in item):
+            raise click.UsageError(f"--set {path}: a secret must not stand in argv; set {env_name(path)} instead")
         flags[path] = item
     return flags
 

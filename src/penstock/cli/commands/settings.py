@@ -7,9 +7,7 @@ import click
 
 from penstock.cli import output
 from penstock.cli.options import json_option
-from penstock.settings.load import every_setting, load_settings
-
-_SECRET = frozenset({"control.token"})
+from penstock.settings.load import SECRET_SETTINGS, every_setting, load_settings
 
 
 @click.command("settings")
@@ -44,7 +42,7 @@ def _spelled(shown: Any) -> Any:
 def _shown(path: str, found: Any) -> Any:
     if found is None:
         return None
-    if path in _SECRET:
+    if path in SECRET_SETTINGS:
         return "********"
     if path == "database.url" and "@" in str(found):
         scheme, _, rest = str(found).partition("://")

@@ -21,8 +21,8 @@ class ConfigVarStore:
 
     def update(self, app_id: str, name: str, *, value: str) -> None:
         """Sets one value."""
-        sealed = self._db.sealer.seal(value, bound_to=f"{app_id}/{name}")
         with self._db.write() as connection:
+            sealed = self._db.seal(connection, value, bound_to=f"{app_id}/{name}")
             self.remove(app_id, name)
             connection.execute(insert(config_vars).values(app_id=app_id, name=name, sealed=sealed))
 

@@ -47,9 +47,9 @@ class IdempotencyStore:
 
     def update(self, operator_id: str, key: str, *, status: int, body: str) -> None:
         """Keeps the answer to a claimed key."""
-        sealed = self._db.sealer.seal(body, bound_to=_bound_to(operator_id, key))
         row = (idempotency_keys.c.operator_id == operator_id, idempotency_keys.c.key == key)
         with self._db.write() as connection:
+            sealed = self._db.seal(connection, body, bound_to=_bound_to(operator_id, key))
             connection.execute(update(idempotency_keys).where(*row).values(status=status, sealed=sealed))
 
 

@@ -179,8 +179,8 @@ class KeyStore:
         key = msgspec.structs.replace(draft, prefix=secret[:PREFIX_LENGTH])
         digest = secret_hash(secret)
         values = msgspec.structs.asdict(key) | {"models": None if key.models is None else list(key.models)}
-        values |= {"hash": digest, "sealed": self._db.sealer.seal(secret, bound_to=key.id)}
         with self._db.write() as connection:
+            values |= {"hash": digest, "sealed": self._db.seal(connection, secret, bound_to=key.id)}
             connection.execute(insert(api_keys).values(values))
             self._note([digest])
         return ApiKeySecret(key, secret)
