@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import update
 
-from penstock.store.database import Database
+from penstock.domain.errors import PenstockError
+from penstock.store.database import Database, hold_master_keys
 from penstock.store.errors import StoreError
 from penstock.store.nouns.stores import Stores
 from penstock.store.schema import config_vars
@@ -199,6 +200,18 @@ def test_what_is_being_stored_under_the_old_key_is_not_left_behind(stores: Store
             assert last_pass.wait(60)
         assert running.result(60).resealed == 1
     assert Stores(another()).config_vars.list(app.id) == {"LATE": "late"}
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=False)
+def test_postgresql_ends_no_rotation_while_a_sealed_value_is_not_yet_committed(stores: Stores, another: Open) -> None:
+    app, rotator = add_app(stores), another()
+    with stores.db.write():
+        stores.config_vars.update(app.id, "LATE", value="late")
+        with pytest.raises(PenstockError), rotator.write() as connection:  # noqa: PT012 - the block is the transaction
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
+            hold_master_keys(connection, ending=True)
+    with rotator.write() as connection:
+        hold_master_keys(connection, ending=True)
 
 
 def test_a_rotation_killed_at_each_step_leaves_everything_readable_and_is_finished_by_the_next(
