@@ -86,9 +86,10 @@ def database_url(settings: Settings) -> str | Path:
     return settings.database.url or Path(settings.home) / "penstock.db"
 
 
-def open_database(settings: Settings) -> Database:
-    """The store, open and migrated, with the master keys that the settings name. Raises StoreError."""
-    return Database.open(database_url(settings), master_keys=master_keys(settings))
+def open_database(settings: Settings, *, upkeep: bool = False) -> Database:
+    """The store, open and migrated or, for ``upkeep``, as it is, with the master keys that the settings name. Raises
+    StoreError."""
+    return Database.open(database_url(settings), master_keys=master_keys(settings), upkeep=upkeep)
 
 
 def master_keys(settings: Settings) -> MasterKeys:

@@ -8,6 +8,15 @@ import click
 from penstock.cli import output
 from penstock.cli.table import PROGRAM
 
+# Errors whose message is written for the person: what is wrong, and the remedy.
+_SELF_EXPLAINING = (
+    ("penstock.settings.load", "SettingsError"),
+    ("penstock.app.home", "HomeError"),
+    ("penstock.store.errors", "StoreError"),
+    ("penstock.store.errors", "InvalidValueError"),
+    ("penstock.domain.errors", "PenstockError"),
+)
+
 
 def report(error: BaseException) -> int:
     """Print the error in its form and return the exit code: 1 failure, 2 usage, 130 interrupted.
@@ -44,13 +53,14 @@ def _message(error: BaseException) -> int:
         detail = f"\n\nError ID: {error.error_id}" if error.error_id else ""
         output.error(error.message + detail)
         return error.exit_code
-    if _is_settings_error(error) or isinstance(error, OSError):
+    if _explains_itself(error) or isinstance(error, OSError):
         output.error(str(error))
         return 1
     output.error(f"{type(error).__name__}: {error}\nThis is a bug in {PROGRAM}; PENSTOCK_DEBUG=1 shows the traceback.")
     return 1
 
 
-def _is_settings_error(error: BaseException) -> bool:
-    loaded = sys.modules.get("penstock.settings.load")
-    return loaded is not None and isinstance(error, loaded.SettingsError)
+def _explains_itself(error: BaseException) -> bool:
+    # What is not loaded cannot have raised it, and is not loaded for it.
+    known = ((sys.modules.get(module), name) for module, name in _SELF_EXPLAINING)
+    return any(isinstance(error, getattr(module, name)) for module, name in known if module is not None)

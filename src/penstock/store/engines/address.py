@@ -37,6 +37,12 @@ def is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
+def holds_password(url: str) -> bool:
+    """Whether the password stands in a URL. Raises StoreError, as ``parse_address`` does."""
+    parsed = parse_address(url)
+    return bool(parsed.password or "password" in parsed.query)
+
+
 def label_of(url: URL) -> str:
     """The name of the database for messages: the file, or the URL without user, password and options."""
     if is_sqlite(url):
