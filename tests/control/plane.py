@@ -16,7 +16,7 @@ from penstock.control.api import build
 from penstock.control.bootstrap import ensure_operator
 from penstock.control.context import ControlContext
 from penstock.domain.access import Role
-from penstock.domain.catalogue import Catalogue, Model
+from penstock.domain.catalogue import Catalogue, Model, Target
 from penstock.domain.ids import new_operator_token, secret_hash
 from penstock.domain.platform import Actor, Principal
 from penstock.store.database import Database
@@ -25,11 +25,12 @@ from penstock.web.api import AsgiApp
 
 EMAIL = "operator@penstock.local"
 GATEWAY = "http://127.0.0.1:8400"
+SERVED = (Target(provider="someone", model="it"),)
 CATALOGUE = Catalogue(
     (
-        Model(id="chat-large", owner="someone", aliases=("chat-large-latest",)),
-        Model(id="chat-small", owner="someone", regions=("us",)),
-        Model(id="embed-one", owner="someone", type=("text-to-embedding",)),
+        Model(id="chat-large", owner="someone", aliases=("chat-large-latest",), targets=SERVED),
+        Model(id="chat-small", owner="someone", regions=("us",), targets=SERVED),
+        Model(id="embed-one", owner="someone", type=("text-to-embedding",), targets=SERVED),
         Model(id="image-one", owner="someone", type=("text-to-image",)),
         Model(id="rank-one", owner="someone", type=("text-to-ranking",)),
     )

@@ -11,6 +11,7 @@ from penstock.domain.platform import App
 from penstock.store.errors import NameTakenError, NotFoundError, RetryableError
 from penstock.store.nouns.idempotency import Remembered
 from penstock.store.nouns.stores import Stores
+from penstock.store.paging import Page
 from tests.store.nouns import NOW, add_addon, add_all, add_app, add_attachment, audit_event, found_by
 
 
@@ -126,7 +127,7 @@ def test_releases_are_numbered_per_app(stores: Stores) -> None:
     assert stores.releases.add(other.id, description="x", user_email="o@example.com").version == 1
     assert [release.version for release in made] == [1, 2, 3]
     assert stores.releases.list(app.id) == tuple(made)
-    assert stores.releases.list(app.id, newest_first=True, limit=1) == (made[2],)
+    assert stores.releases.list(app.id, page=Page(by="version", descending=True, size=1)) == (made[2], made[1])
     assert len(made[0].description) == 1024
     stores.releases.remove(app.id)
     assert stores.releases.list(app.id) == ()

@@ -1,11 +1,15 @@
 """Wires the nouns' routes into the control plane's ASGI application."""
 
+import hashlib
 import time
 
 import msgspec
 
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
+from penstock.control.guard import operator_of
+from penstock.control.names import invalid
+from penstock.control.openapi import with_document
 from penstock.control.routes.account import AccountRoutes
 from penstock.control.routes.addons import AddOnRoutes
 from penstock.control.routes.apps import AppRoutes
@@ -30,6 +34,8 @@ _RESOURCES = {
 
 # A reply must come before its client gives up, whatever the deployment's poll is set to.
 _LONGEST_WAIT_S = 30.0
+# What the column takes.
+_LONGEST_KEY = 256
 
 
 def build(db: Database, context: ControlContext) -> AsgiApp:
@@ -52,9 +58,10 @@ def routes(stores: Stores, context: ControlContext) -> list[Route]:
         ServiceRoutes(context),
     )
     return [
-        msgspec.structs.replace(route, handler=_translating(_settled(guarded(route), context), stores.db))
-        for table in tables
-        for route in table.routes()
+        msgspec.structs.replace(
+            route, handler=_translating(_settled(remembering(guarded(route), stores), context), stores.db)
+        )
+        for route in with_document([row for table in tables for row in table.routes()], version=context.version)
     ]
 
 
@@ -68,6 +75,34 @@ def guarded(route: Route) -> Route:
         if route.access not in request.checked:
             raise RuntimeError(f"{route.method} {route.path} did not check {route.access}")
         return reply
+
+    return msgspec.structs.replace(route, handler=handle)
+
+
+def remembering(route: Route, stores: Stores) -> Route:
+    """A route that creates: with an Idempotency-Key, the claim of the key, the change, its audit event and its answer
+    are one transaction, so that a repetition is answered again, and what failed may be tried again."""
+    if not route.creates:
+        return route
+
+    def handle(request: Request) -> Reply:
+        key = request.headers.get("idempotency-key")
+        if key is None:
+            return route.handler(request)
+        if not 0 < len(key) <= _LONGEST_KEY or not key.isascii():
+            raise invalid(f"The Idempotency-Key header must have 1 to {_LONGEST_KEY} ASCII characters.")
+        asked = msgspec.json.encode([request.method, request.path, request.query, request.body], order="sorted")
+        fingerprint, by = hashlib.sha256(asked).digest(), operator_of(request).id
+        with stores.db.write():
+            earlier = stores.idempotency.claim(by, key, fingerprint)
+            if earlier is None:
+                reply = route.handler(request)
+                body = msgspec.json.encode(reply.json).decode()
+                stores.idempotency.update(by, key, status=reply.status, body=body)
+                return reply
+        if earlier.fingerprint != fingerprint:
+            raise invalid("This Idempotency-Key header was sent with another request: send a key of its own.")
+        return Reply(earlier.status, msgspec.Raw(earlier.body.encode()), {"Idempotent-Replayed": "true"})
 
     return msgspec.structs.replace(route, handler=handle)
 

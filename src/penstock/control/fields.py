@@ -1,11 +1,37 @@
-"""Reads fields of a request body; a wrong one is a 422 that names it."""
+"""Reads a request body as the type that the OpenAPI document describes; a wrong field is a 422 that names it."""
 
-from typing import Any
+import re
+from typing import Annotated, Any, TypeVar
 
-from penstock.control.names import invalid
+import msgspec
+from msgspec import Meta, Struct
+
+from penstock.control.names import ADDON_NAME, APP_NAME, invalid
 from penstock.web.api import ApiError, Request
 
 _LONGEST = 1024
+
+# PostgreSQL has no NUL in a text, and no environment variable has one.
+Text = Annotated[str, Meta(max_length=_LONGEST, pattern=r"^[^\x00]*$")]
+
+# What the document promises of a name; names.py checks it, and says it in Heroku's words.
+AppName = Annotated[Text, Meta(extra_json_schema={"pattern": f"^{APP_NAME.pattern}$", "examples": ["serene-river"]})]
+AddOnName = Annotated[Text, Meta(extra_json_schema={"pattern": f"^{ADDON_NAME.pattern}$"})]
+Alias = Annotated[Text, Meta(extra_json_schema={"pattern": "^[A-Za-z][A-Za-z0-9_]{0,63}$", "examples": ["INFERENCE"]})]
+
+
+class Ref(Struct, frozen=True):
+    """An object by its id or its name."""
+
+    id: Text | None = None
+    name: Text | None = None
+
+
+# An object named by itself, or as ``{"id": ...}`` or ``{"name": ...}``: the CLI and Terraform use all three.
+Reference = Text | Ref
+
+_T = TypeVar("_T")
+_KINDS = {"str": "a string", "bool": "true or false", "object": "an object", "array": "an array", "int": "a number"}
 
 
 def body_of(request: Request) -> dict[str, Any]:
@@ -17,25 +43,17 @@ def body_of(request: Request) -> dict[str, Any]:
     return request.body
 
 
-def text(body: dict[str, Any], name: str) -> str | None:
-    """An optional string; null is the same as absent."""
-    return _text(body.get(name), name)
+def read(request: Request, type_: type[_T]) -> _T:
+    """The body as that type. Fields that it does not have are ignored; a wrong one is a 422 that names it."""
+    try:
+        return msgspec.convert(body_of(request), type_)
+    except msgspec.ValidationError as error:
+        raise invalid(_in_words(str(error))) from None
 
 
-def flag(body: dict[str, Any], name: str) -> bool:
-    """An optional boolean."""
-    value = body.get(name)
-    if value is None or isinstance(value, bool):
-        return bool(value)
-    raise invalid(f"{name} must be true or false.")
-
-
-def reference(body: dict[str, Any], name: str) -> str | None:
-    """An object named by itself, or as ``{"id": ...}`` or ``{"name": ...}``: the CLI and Terraform use all three."""
-    value = body.get(name)
-    if isinstance(value, dict):
-        return _text(value.get("id"), f"{name}.id") or _text(value.get("name"), f"{name}.name")
-    return _text(value, name)
+def named(reference: Reference | None) -> str | None:
+    """The id or name that a reference has."""
+    return reference.id or reference.name if isinstance(reference, Ref) else reference
 
 
 def required(value: str | None, name: str) -> str:
@@ -45,26 +63,17 @@ def required(value: str | None, name: str) -> str:
     return value
 
 
-def options(body: dict[str, Any], name: str) -> dict[str, str]:
-    """An optional object of short scalars, as text: the add-on options after the CLI's double dash."""
-    value = body.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict) or len(value) > 32:
-        raise invalid(f"{name} must be an object of at most 32 options.")
-    found = {}
-    for key, item in value.items():
-        if isinstance(item, bool):
-            item = "true" if item else "false"  # noqa: PLW2901 - normalised for the line below
-        if not isinstance(item, str | int | float) or len(str(item)) > _LONGEST or len(key) > _LONGEST:
-            raise invalid(f"{name}.{key[:80]} must be a short string.")
-        found[key] = str(item)
-    return found
-
-
-def _text(value: Any, name: str) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or len(value) > _LONGEST or "\0" in value:
-        raise invalid(f"{name} must be a string of at most {_LONGEST} characters.")
-    return value
+def _in_words(problem: str) -> str:
+    """What msgspec (0.22) says of a value, such as "Expected `str`, got `int` - at `$.name`", for a reader."""
+    what, _, place = problem.partition(" - at ")
+    place = re.sub(r"[`$]|^\W+", "", place).lstrip(".") or "The request body"
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
+        return f"{place}.{missing[1]} is required." if " - at " in problem else f"{missing[1]} is required."
+    if "regex" in what:
+        return f"{place} must not contain NUL characters."
+    expected, _, rest = what.removeprefix("Expected ").partition("`,")
+    kinds = [_KINDS.get(kind, kind) for kind in expected.strip("`").split(" | ") if kind not in ("null", "float")]
+    if " of length" in expected:
+        kind, _, length = expected.partition(" of length <= ")
+        return f"{place} must be {_KINDS.get(kind.strip('`'), kind)} of at most {length} characters or fields."
+    return f"{place} must be {' or '.join(kinds)}{', not' + rest.replace(' got', '').replace('`', '') if rest else ''}."

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import hashlib
 import logging
 import traceback
 import uuid
@@ -64,8 +65,8 @@ class Credentials(msgspec.Struct, frozen=True):
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One call as a handler sees it. ``headers`` has lower-case names; ``body`` is the JSON value, None when absent;
-    ``operator`` is None on public routes only; ``source`` is the caller's address; ``access`` is the route's, and
-    ``checked`` what has been asked of the guard so far."""
+    ``operator`` is None on public routes only; ``source`` is the caller's address; ``access`` and ``ranges`` are the
+    route's, and ``checked`` is what has been asked of the guard so far."""
 
     method: str
     path: str
@@ -77,6 +78,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     source: str
     access: Access
+    ranges: tuple[str, ...] = ()
     checked: set[Permission] = msgspec.field(default_factory=set)
 
 
@@ -93,6 +95,26 @@ Authenticate = Callable[[Credentials], Operator | None]
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
+class Doc(msgspec.Struct, frozen=True):
+    """What a route's users are told, in the OpenAPI document and nowhere else.
+
+    ``id`` is NOUN.VERB; ``reply`` and ``body`` are types, the schemas of which are made from them; ``status`` is that
+    of success. ``ranges`` are the attributes by which a list is paged, its default order first; ``query`` has the
+    meaning of each parameter; ``refusals`` are statuses beyond those that follow from the rest of the route. ``makes``
+    is the path parameter that the ``id`` of the reply fills in other routes.
+    """
+
+    id: str
+    summary: str
+    reply: Any
+    body: Any = None
+    status: int = 200
+    ranges: tuple[str, ...] = ()
+    query: dict[str, str] = {}
+    refusals: tuple[int, ...] = ()
+    makes: str | None = None
+
+
 class Route(msgspec.Struct, frozen=True):
     """A row of the table. ``access`` is what it takes to be served: there is no default, so nothing is open by
     omission. ``revokes`` says that the change must have reached every gateway worker before it is answered."""
@@ -102,6 +124,13 @@ class Route(msgspec.Struct, frozen=True):
     handler: Handler
     access: Access
     revokes: bool = False
+    doc: Doc | None = None
+
+    @property
+    def creates(self) -> bool:
+        """Whether an operator makes something with it, so that it takes an Idempotency-Key."""
+        made = self.method == "POST" and self.doc is not None and self.doc.status == 201
+        return made and self.access is not Open.PUBLIC
 
 
 def application(routes: Sequence[Route], *, authenticate: Authenticate, body_limit: int = BODY_LIMIT) -> AsgiApp:
@@ -156,7 +185,8 @@ class _Edge:
             _log_failure(error, f"{incoming.method[:20]} {self._path}", request_id)
             message = f"Internal server error. Request {request_id}."
             reply = _error_reply(ApiError(500, "internal_server_error", message))
-        await _response(reply, request_id)(scope, receive, send)
+        known = incoming.headers.get("if-none-match", "") if incoming.method in ("GET", "HEAD") else None
+        await _response(reply, request_id, known=known)(scope, receive, send)
 
     async def _answer(self, incoming: StarletteRequest, request_id: str) -> Reply:
         route = self._by_method.get("GET" if incoming.method == "HEAD" else incoming.method)
@@ -193,6 +223,7 @@ class _Edge:
                 request_id=request_id,
                 source=incoming.client.host if incoming.client else "unknown",
                 access=route.access,
+                ranges=route.doc.ranges if route.doc else (),
             )
         )
 
@@ -234,9 +265,16 @@ def _error_reply(error: ApiError) -> Reply:
     return Reply(error.status, body, error.headers)
 
 
-def _response(reply: Reply, request_id: str) -> Response:
+def _response(reply: Reply, request_id: str, *, known: str | None = None) -> Response:
+    """``known`` is the If-None-Match of a request that reads, None of one that does not."""
     headers = {"Request-Id": request_id, "Cache-Control": "no-store", **reply.headers}
-    return Response(msgspec.json.encode(reply.json), reply.status, headers, media_type="application/json")
+    body = msgspec.json.encode(reply.json)
+    if known is not None and reply.status == 200:
+        headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        tags = {tag.strip().removeprefix("W/") for tag in known.split(",")}
+        if tags & {headers["ETag"], "*"}:
+            return Response(status_code=304, headers=headers)
+    return Response(body, reply.status, headers, media_type="application/json")
 
 
 def _log_failure(error: Exception, where: str, request_id: str) -> None:

@@ -7,7 +7,7 @@ from penstock.domain.access import Open
 from penstock.domain.ids import secret_hash
 from penstock.domain.platform import Operator
 from penstock.store.nouns.stores import Stores
-from penstock.web.api import ApiError, Credentials, Reply, Request, Route, parse_credentials
+from penstock.web.api import ApiError, Credentials, Doc, Reply, Request, Route, parse_credentials
 
 
 class AccountRoutes:
@@ -19,12 +19,17 @@ class AccountRoutes:
 
     def routes(self) -> list[Route]:
         """The table of this noun."""
+        you = Doc("account.show", "Show who you are", present.Account)
+        same = Doc("account.show_user", "Show who you are, as Heroku's users API does", present.Account)
+        listed = Doc("authorization.list", "List authorizations: always empty", list[present.Json])
+        made = Doc("authorization.create", "Sign in with Basic credentials", present.Json, status=201, refusals=(401,))
+        health = Doc("health.show", "Show whether the database answers", present.Json)
         return [
-            Route("GET", "/account", self.show, Open.OPERATOR),
-            Route("GET", "/users/~", self.show, Open.OPERATOR),
-            Route("GET", "/oauth/authorizations", self.authorizations, Open.OPERATOR),
-            Route("POST", "/oauth/authorizations", self.sign_in, Open.PUBLIC),
-            Route("GET", "/healthz", self.health, Open.PUBLIC),
+            Route("GET", "/account", self.show, Open.OPERATOR, doc=you),
+            Route("GET", "/users/~", self.show, Open.OPERATOR, doc=same),
+            Route("GET", "/oauth/authorizations", self.authorizations, Open.OPERATOR, doc=listed),
+            Route("POST", "/oauth/authorizations", self.sign_in, Open.PUBLIC, doc=made),
+            Route("GET", "/healthz", self.health, Open.PUBLIC, doc=health),
         ]
 
     def authenticate(self, credentials: Credentials) -> Operator | None:

@@ -1,19 +1,62 @@
 """Add-ons: provision, list, find, destroy."""
 
-from collections.abc import Iterable
+from typing import Annotated, Any
 
-from penstock.control import present
+from msgspec import Meta, Struct
+
+from penstock.control import paging, present
 from penstock.control.changes import AddOnOrder, Changes
 from penstock.control.context import ControlContext
-from penstock.control.fields import body_of, flag, options, reference, required, text
+from penstock.control.fields import AddOnName, Alias, Reference, Text, named, read, required
 from penstock.control.guard import Guard, actor_of
 from penstock.control.names import check_addon_name, check_region, invalid
 from penstock.control.plans import choose_plan
+from penstock.control.present import AddOn
+from penstock.domain import platform
 from penstock.domain.access import Permission
-from penstock.domain.platform import SERVICE, AddOn, App, Attachment
+from penstock.domain.platform import SERVICE
 from penstock.store.errors import NotFoundError
 from penstock.store.nouns.stores import Stores
-from penstock.web.api import Reply, Request, Route
+from penstock.store.paging import Page
+from penstock.web.api import Doc, Reply, Request, Route
+
+Found = tuple[platform.AddOn, ...]
+# Checked below: what msgspec says of a wrong one does not have its name.
+Option = Annotated[Any, Meta(extra_json_schema={"type": ["string", "number", "boolean"], "maxLength": 1024})]
+
+_RANGES = ("name", "id")
+# More matches than this help nobody who looks for one.
+_SOME = Page(by="name", size=200)
+
+
+class AttachedAs(Struct, frozen=True):
+    """Under which name an add-on is attached."""
+
+    name: Alias | None = None
+
+
+class NewAddOn(Struct, frozen=True):
+    """An add-on to provision; ``config`` are the CLI's options after its double dash."""
+
+    plan: Reference
+    attachment: AttachedAs | None = None
+    config: Annotated[dict[Text, Option], Meta(max_length=32)] | None = None
+    name: AddOnName | None = None
+
+
+class Destroy(Struct, frozen=True):
+    """What it takes to destroy an add-on that other apps use too: either of the two."""
+
+    force: bool | None = None
+    confirm: Text | None = None
+
+
+class WantedAddOn(Struct, frozen=True):
+    """An add-on by name, id, ``APP::ALIAS``, service or plan; by alias too where an app is named."""
+
+    addon: Text
+    app: Text | None = None
+    addon_service: Text | None = None
 
 
 class AddOnRoutes:
@@ -27,30 +70,34 @@ class AddOnRoutes:
 
     def routes(self) -> list[Route]:
         """The table of this noun."""
+        made = Doc("addon.create", "Provision an add-on for an app", AddOn, NewAddOn, status=201, makes="addon")
+        owned = Doc("addon.list_of_app", "List the add-ons that an app owns", list[AddOn], ranges=_RANGES)
+        of_app = Doc("addon.show_of_app", "Show an add-on that an app owns or that is attached to it", AddOn)
+        confirm = {"confirm": "The name of the owning app, for an add-on that other apps use too"}
+        gone = Doc("addon.destroy", "Destroy an add-on and detach it everywhere", AddOn, Destroy, query=confirm)
+        every = Doc("addon.list", "List the add-ons of the apps that you may read", list[AddOn], ranges=_RANGES)
+        one = Doc("addon.show", "Show an add-on", AddOn)
+        found = Doc("addon.resolve", "Find add-ons: at most 200 of them", list[AddOn], WantedAddOn, refusals=(404,))
         return [
-            Route("POST", "/apps/{app}/addons", self.create, Permission.APP_CHANGE),
-            Route("GET", "/apps/{app}/addons", self.list_of_app, Permission.APP_READ),
-            Route("GET", "/apps/{app}/addons/{addon}", self.show_of_app, Permission.APP_READ),
-            Route("DELETE", "/apps/{app}/addons/{addon}", self.destroy, Permission.APP_CHANGE, revokes=True),
-            Route("GET", "/addons", self.list_all, Permission.APP_READ),
-            Route("GET", "/addons/{addon}", self.show, Permission.APP_READ),
-            Route("POST", "/actions/addons/resolve", self.resolve, Permission.APP_READ),
+            Route("POST", "/apps/{app}/addons", self.create, Permission.APP_CHANGE, doc=made),
+            Route("GET", "/apps/{app}/addons", self.list_of_app, Permission.APP_READ, doc=owned),
+            Route("GET", "/apps/{app}/addons/{addon}", self.show_of_app, Permission.APP_READ, doc=of_app),
+            Route("DELETE", "/apps/{app}/addons/{addon}", self.destroy, Permission.APP_CHANGE, revokes=True, doc=gone),
+            Route("GET", "/addons", self.list_all, Permission.APP_READ, doc=every),
+            Route("GET", "/addons/{addon}", self.show, Permission.APP_READ, doc=one),
+            Route("POST", "/actions/addons/resolve", self.resolve, Permission.APP_READ, doc=found),
         ]
 
     def create(self, request: Request) -> Reply:
         """POST /apps/APP/addons: the add-on, its attachment, the key and the release, or nothing."""
-        body = body_of(request)
-        plan = choose_plan(self._context.catalogue, required(reference(body, "plan"), "plan"))
-        attachment = body.get("attachment")
-        if attachment is not None and not isinstance(attachment, dict):
-            raise invalid("attachment must be an object.")
-        name, config = text(body, "name"), options(body, "config")
+        asked = read(request, NewAddOn)
+        config = {name: _as_text(value, name) for name, value in (asked.config or {}).items()}
         if "region" in config:
             check_region(config["region"], "config.region")
         order = AddOnOrder(
-            plan=plan,
-            alias=text(attachment or {}, "name"),
-            name=None if name is None else check_addon_name(name),
+            plan=choose_plan(self._context.catalogue, required(named(asked.plan), "plan")),
+            alias=asked.attachment.name if asked.attachment else None,
+            name=None if asked.name is None else check_addon_name(asked.name),
             config=config,
         )
         app = self._guard.app(request, request.params["app"])
@@ -59,17 +106,11 @@ class AddOnRoutes:
 
     def list_all(self, request: Request) -> Reply:
         """GET /addons."""
-        visible_to = self._guard.visible_to(request)
-        with self._stores.db.read():
-            attachments = self._stores.attachments.list(visible_to=visible_to)
-            return Reply(200, self._present(self._stores.addons.list(visible_to=visible_to), attachments))
+        return self._page(request, visible_to=self._guard.visible_to(request))
 
     def list_of_app(self, request: Request) -> Reply:
         """GET /apps/APP/addons: those that the app owns."""
-        app = self._guard.app(request, request.params["app"])
-        with self._stores.db.read():
-            attachments = self._stores.attachments.list(app_id=app.id)
-            return Reply(200, self._present(self._stores.addons.list(app_id=app.id), attachments))
+        return self._page(request, app_id=self._guard.app(request, request.params["app"]).id)
 
     def show(self, request: Request) -> Reply:
         """GET /addons/ADDON, also as ``APP::ALIAS``, which addons:attach takes."""
@@ -77,28 +118,27 @@ class AddOnRoutes:
         app, _, alias = wanted.partition("::")
         if alias:
             wanted = self._guard.attachment(request, alias.upper(), app=self._guard.app(request, app)).addon_id
-        return Reply(200, self._present([self._guard.addon(request, wanted)])[0])
+        return Reply(200, self._present((self._guard.addon(request, wanted),))[0])
 
     def show_of_app(self, request: Request) -> Reply:
         """GET /apps/APP/addons/ADDON: owned by the app or attached to it."""
-        return Reply(200, self._present([self._of_app(request)])[0])
+        return Reply(200, self._present((self._of_app(request),))[0])
 
     def destroy(self, request: Request) -> Reply:
         """DELETE /apps/APP/addons/ADDON with ``{"force", "confirm"}``; the CLI wants ``state`` deprovisioned."""
-        body = body_of(request)
+        asked = read(request, Destroy)
         addon = self._of_app(request, owned=True)
-        attachments = self._stores.attachments.list(addon_id=addon.id)
-        confirm = text(body, "confirm") or request.query.get("confirm")
-        confirmed = flag(body, "force") or confirm in (addon.app_name, addon.app_id)
+        attachments = self._stores.attachments.of_addons([addon.id])
+        confirm = asked.confirm or request.query.get("confirm")
+        confirmed = bool(asked.force) or confirm in (addon.app_name, addon.app_id)
         self._changes.deprovision(addon, confirmed=confirmed, by=actor_of(request))
         return Reply(200, present.addon(addon, attachments, state="deprovisioned"))
 
     def resolve(self, request: Request) -> Reply:
         """POST /actions/addons/resolve: all matches in an array, 404 with resource ``add_on`` when there are none."""
-        body = body_of(request)
-        wanted = required(text(body, "addon"), "addon")
-        app_name = text(body, "app")
-        if text(body, "addon_service") not in (None, SERVICE):
+        asked = read(request, WantedAddOn)
+        wanted, app_name = required(asked.addon, "addon"), asked.app
+        if asked.addon_service not in (None, SERVICE):
             raise NotFoundError("addon")
         visible_to = self._guard.visible_to(request)
         with self._stores.db.read():
@@ -112,20 +152,22 @@ class AddOnRoutes:
             raise NotFoundError("addon")
         return Reply(200, self._present(found))
 
-    def _matches_anywhere(self, wanted: str, visible_to: str | None) -> list[AddOn]:
-        if wanted.startswith(SERVICE):
-            return _of_plan(self._stores.addons.list(visible_to=visible_to), wanted)
-        return [*self._stores.addons.list(ref=wanted, visible_to=visible_to)]
+    def _matches_anywhere(self, wanted: str, visible_to: str | None) -> Found:
+        service, _, plan = wanted.partition(":")
+        if service != SERVICE:
+            return self._stores.addons.list(ref=wanted, visible_to=visible_to)
+        return self._stores.addons.list(plan=plan or None, visible_to=visible_to, page=_SOME)[: _SOME.size]
 
-    def _matches_on(self, wanted: str, app: App) -> list[AddOn]:
+    def _matches_on(self, wanted: str, app: platform.App) -> Found:
         attachment = self._stores.attachments.find(wanted.upper(), app_id=app.id)
         if attachment is not None:
-            return [self._stores.addons.get(attachment.addon_id)]
+            return (self._stores.addons.get(attachment.addon_id),)
         owned = self._stores.addons.list(app_id=app.id)
         pool = {addon.id: addon for addon in (*owned, *self._stores.addons.list(attached_to=app.id))}.values()
-        return [addon for addon in pool if wanted in (addon.id, addon.name)] or _of_plan(pool, wanted)
+        by_name = tuple(addon for addon in pool if wanted in (addon.id, addon.name))
+        return by_name or tuple(addon for addon in pool if wanted in (SERVICE, addon.plan_name))
 
-    def _of_app(self, request: Request, *, owned: bool = False) -> AddOn:
+    def _of_app(self, request: Request, *, owned: bool = False) -> platform.AddOn:
         app = self._guard.app(request, request.params["app"])
         addon = self._stores.addons.get(request.params["addon"])
         if addon.app_id == app.id:
@@ -134,15 +176,22 @@ class AddOnRoutes:
             raise NotFoundError("addon")
         return addon
 
-    def _present(self, addons: Iterable[AddOn], attachments: Iterable[Attachment] | None = None) -> list[present.Json]:
-        of: dict[str, list[Attachment]] = {}
-        for attachment in attachments or ():
+    def _page(self, request: Request, *, app_id: str | None = None, visible_to: str | None = None) -> Reply:
+        page = paging.page_of(request)
+        with self._stores.db.read():
+            found = self._stores.addons.list(app_id=app_id, visible_to=visible_to, page=page)
+            shown = self._present(found)
+        return paging.reply(request, page, shown, lambda item: item)
+
+    def _present(self, addons: Found) -> list[AddOn]:
+        of: dict[str, list[platform.Attachment]] = {}
+        for attachment in self._stores.attachments.of_addons([addon.id for addon in addons]):
             of.setdefault(attachment.addon_id, []).append(attachment)
-        if attachments is None:
-            addons = list(addons)
-            of = {addon.id: list(self._stores.attachments.list(addon_id=addon.id)) for addon in addons}
         return [present.addon(addon, of.get(addon.id, ())) for addon in addons]
 
 
-def _of_plan(pool: Iterable[AddOn], wanted: str) -> list[AddOn]:
-    return [addon for addon in pool if wanted in (SERVICE, addon.plan_name)]
+def _as_text(value: Option, name: str) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if not isinstance(value, str | int | float) or len(text) > 1024 or "\0" in text:
+        raise invalid(f"config.{name[:80]} must be a short string.")
+    return text

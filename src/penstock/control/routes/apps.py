@@ -2,20 +2,36 @@
 
 import re
 
-from penstock.control import present
+import msgspec
+
+from penstock.control import paging, present
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
-from penstock.control.fields import body_of, reference, required, text
+from penstock.control.fields import AppName, Reference, named, read
 from penstock.control.guard import Guard, actor_of
 from penstock.control.names import check_app_name, check_region, invalid
+from penstock.control.present import App, Json, Release
+from penstock.domain import platform
 from penstock.domain.access import Permission
-from penstock.domain.platform import App
 from penstock.store.nouns.stores import Stores
-from penstock.web.api import Reply, Request, Route
+from penstock.store.paging import Page
+from penstock.web.api import Doc, Reply, Request, Route
 
 _STACK = re.compile(r"[a-z][a-z0-9.-]{0,63}")
-_PAGE = 200
-_LONGEST_PAGE = 1000
+
+
+class NewApp(msgspec.Struct, frozen=True):
+    """An app to create; without a name it gets a random one."""
+
+    name: AppName | None = None
+    region: Reference | None = None
+    stack: Reference | None = None
+
+
+class Rename(msgspec.Struct, frozen=True):
+    """The new name of an app."""
+
+    name: AppName
 
 
 class AppRoutes:
@@ -29,27 +45,36 @@ class AppRoutes:
 
     def routes(self) -> list[Route]:
         """The table of this noun."""
+        made = Doc("app.create", "Create an app", App, NewApp, status=201, makes="app")
+        every = Doc("app.list", "List the apps that you may read", list[App], ranges=("name", "id"))
+        yours = msgspec.structs.replace(every, id="app.list_yours", summary="The same, as the CLI asks for it")
+        one = Doc("app.show", "Show an app", App)
+        rename = Doc("app.update", "Rename an app", App, Rename)
+        gone = Doc("app.destroy", "Destroy an app with all that hangs on it", App)
+        history = Doc("release.list", "List the releases of an app", list[Release], ranges=("version",))
+        dynos = Doc("app.dynos", "List dynos: there are none here", list[Json])
+        shared = Doc("collaborator.list", "List who shares an app", list[Json])
         return [
-            Route("POST", "/apps", self.create, Permission.APPS_CREATE),
-            Route("GET", "/apps", self.list_all, Permission.APP_READ),
-            Route("GET", "/users/~/apps", self.list_all, Permission.APP_READ),
-            Route("GET", "/apps/{app}", self.show, Permission.APP_READ),
-            Route("PATCH", "/apps/{app}", self.update, Permission.APP_SHARE),
-            Route("DELETE", "/apps/{app}", self.destroy, Permission.APP_DESTROY, revokes=True),
-            Route("GET", "/apps/{app}/releases", self.releases, Permission.APP_READ),
-            Route("GET", "/apps/{app}/dynos", self.none_of, Permission.APP_READ),
-            Route("GET", "/apps/{app}/collaborators", self.none_of, Permission.APP_READ),
+            Route("POST", "/apps", self.create, Permission.APPS_CREATE, doc=made),
+            Route("GET", "/apps", self.list_all, Permission.APP_READ, doc=every),
+            Route("GET", "/users/~/apps", self.list_all, Permission.APP_READ, doc=yours),
+            Route("GET", "/apps/{app}", self.show, Permission.APP_READ, doc=one),
+            Route("PATCH", "/apps/{app}", self.update, Permission.APP_SHARE, doc=rename),
+            Route("DELETE", "/apps/{app}", self.destroy, Permission.APP_DESTROY, revokes=True, doc=gone),
+            Route("GET", "/apps/{app}/releases", self.releases, Permission.APP_READ, doc=history),
+            Route("GET", "/apps/{app}/dynos", self.none_of, Permission.APP_READ, doc=dynos),
+            Route("GET", "/apps/{app}/collaborators", self.none_of, Permission.APP_READ, doc=shared),
         ]
 
     def create(self, request: Request) -> Reply:
         """POST /apps. Fields for what is not here (space, team, buildpacks) are accepted and have no effect."""
         self._guard.check(request)
-        body = body_of(request)
-        name, region, stack = text(body, "name"), reference(body, "region"), reference(body, "stack")
+        asked = read(request, NewApp)
+        region, stack = named(asked.region), named(asked.stack)
         if stack is not None and not _STACK.fullmatch(stack):
             raise invalid("stack must be a name such as heroku-24.")
         app = self._changes.create_app(
-            None if name is None else check_app_name(name),
+            None if asked.name is None else check_app_name(asked.name),
             by=actor_of(request),
             region="us" if region is None else check_region(region, "region"),
             stack=stack or "heroku-24",
@@ -58,9 +83,9 @@ class AppRoutes:
 
     def list_all(self, request: Request) -> Reply:
         """GET /apps."""
-        return Reply(
-            200, [self._present(app) for app in self._stores.apps.list(visible_to=self._guard.visible_to(request))]
-        )
+        page = paging.page_of(request)
+        found = self._stores.apps.list(visible_to=self._guard.visible_to(request), page=page)
+        return paging.reply(request, page, found, self._present)
 
     def show(self, request: Request) -> Reply:
         """GET /apps/APP."""
@@ -68,7 +93,7 @@ class AppRoutes:
 
     def update(self, request: Request) -> Reply:
         """PATCH /apps/APP renames."""
-        name = check_app_name(required(text(body_of(request), "name"), "name"))
+        name = check_app_name(read(request, Rename).name)
         app = self._guard.app(request, request.params["app"])
         return self._reply(self._changes.rename_app(app, name, by=actor_of(request)))
 
@@ -81,29 +106,24 @@ class AppRoutes:
     def releases(self, request: Request) -> Reply:
         """GET /apps/APP/releases, in the order and number of the Range header."""
         app = self._guard.app(request, request.params["app"])
-        newest_first, limit = parse_range(request.headers.get("range", ""))
+        page = paging.page_of(request)
         with self._stores.db.read():
-            latest = self._stores.releases.list(app.id, newest_first=True, limit=1)
-            found = self._stores.releases.list(app.id, newest_first=newest_first, limit=limit)
+            latest = self._stores.releases.list(app.id, page=Page(by="version", descending=True, size=1))
+            found = self._stores.releases.list(app.id, page=page)
         current = latest[0].version if latest else 0
-        return Reply(200, [present.release(item, app_name=app.name, current=item.version == current) for item in found])
+
+        def present_one(item: platform.Release) -> Release:
+            return present.release(item, app_name=app.name, current=item.version == current)
+
+        return paging.reply(request, page, found, present_one)
 
     def none_of(self, request: Request) -> Reply:
         """What an app has none of here; apps:info asks for it."""
         self._guard.app(request, request.params["app"])
         return Reply(200, [])
 
-    def _reply(self, app: App, *, status: int = 200) -> Reply:
+    def _reply(self, app: platform.App, *, status: int = 200) -> Reply:
         return Reply(status, self._present(app))
 
-    def _present(self, app: App) -> present.Json:
+    def _present(self, app: platform.App) -> App:
         return present.app(app, web_url=self._context.web_url(app.name))
-
-
-def parse_range(header: str) -> tuple[bool, int]:
-    """Whether newest first, and how many, of a Range such as ``version ..; order=desc,max=1`` (both orders of the
-    options are sent by the CLI). What cannot be read counts as not sent."""
-    options = header.partition(";")[2]
-    newest_first = re.search(r"\border\s*=\s*desc\b", options) is not None
-    size = re.search(r"\bmax\s*=\s*(\d{1,9})\b", options)
-    return newest_first, min(max(int(size[1]), 1), _LONGEST_PAGE) if size else _PAGE

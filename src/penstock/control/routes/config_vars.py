@@ -1,14 +1,24 @@
 """Config vars: those that a user has set, and those that attachments bring."""
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
 from penstock.control.fields import body_of
 from penstock.control.guard import Guard, actor_of
-from penstock.control.names import check_var_name, invalid
+from penstock.control.names import VAR_NAME, check_var_name, invalid
 from penstock.domain.access import Permission
 from penstock.domain.platform import STANDARD_PLAN, App
 from penstock.store.nouns.stores import Stores
-from penstock.web.api import Reply, Request, Route
+from penstock.web.api import Doc, Reply, Request, Route
+
+# Sizes are checked together and names one by one, with the name in the message; the document has the rule.
+Values = dict[
+    Annotated[str, Meta(extra_json_schema={"pattern": f"^{VAR_NAME.pattern}$"})],
+    Annotated[str, Meta(extra_json_schema={"pattern": r"^[^\x00]*$"})] | None,
+]
 
 
 class ConfigVarRoutes:
@@ -22,9 +32,11 @@ class ConfigVarRoutes:
 
     def routes(self) -> list[Route]:
         """The table of this noun."""
+        shown = Doc("config.show", "Show the config vars of an app, secrets included", dict[str, str])
+        changed = Doc("config.update", "Set config vars, or unset them with null", dict[str, str], Values)
         return [
-            Route("GET", "/apps/{app}/config-vars", self.show, Permission.APP_SECRETS),
-            Route("PATCH", "/apps/{app}/config-vars", self.update, Permission.APP_CHANGE),
+            Route("GET", "/apps/{app}/config-vars", self.show, Permission.APP_SECRETS, doc=shown),
+            Route("PATCH", "/apps/{app}/config-vars", self.update, Permission.APP_CHANGE, doc=changed),
         ]
 
     def show(self, request: Request) -> Reply:
@@ -37,6 +49,8 @@ class ConfigVarRoutes:
         for name, value in body.items():
             if check_var_name(name) and value is not None and not isinstance(value, str):
                 raise invalid(f"Config var {name} must be a string, or null to unset it.")
+            if value is not None and "\0" in value:
+                raise invalid(f"Config var {name} must not contain NUL characters.")
         app = self._guard.app(request, request.params["app"])
         self._changes.patch_vars(app, body, by=actor_of(request))
         return Reply(200, self.values(app))

@@ -8,6 +8,7 @@ from penstock.domain.platform import AddOn
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
 from penstock.store.nouns.apps import visible
+from penstock.store.paging import Page, cut
 from penstock.store.schema import addons, apps, attachments
 
 
@@ -36,11 +37,13 @@ class AddOnStore:
         app_id: str | None = None,
         attached_to: str | None = None,
         ref: str | None = None,
+        plan: str | None = None,
         visible_to: str | None = None,
+        page: Page | None = None,
     ) -> tuple[AddOn, ...]:
-        """Add-ons by name that match all that is given: owned by an app, attached to one, of an id or name, of the apps
-        that an operator (by id) owns or shares."""
-        query = _rows().where(visible(visible_to, addons.c.app_id)).order_by(addons.c.name)
+        """Add-ons by name, or by ``name`` or ``id`` as a page has it, that match all that is given: owned by an app,
+        attached to one, of an id or name, of a plan, of the apps that an operator (by id) owns or shares."""
+        query = _rows().where(visible(visible_to, addons.c.app_id))
         if app_id is not None:
             query = query.where(addons.c.app_id == app_id)
         if attached_to is not None:
@@ -48,8 +51,11 @@ class AddOnStore:
             query = query.where(addons.c.id.in_(attached))
         if ref is not None:
             query = query.where(or_(addons.c.id == ref, addons.c.name == ref))
+        if plan is not None:
+            query = query.where(addons.c.plan == plan)
         with self._db.read() as connection:
-            return tuple(_addon(row) for row in connection.execute(query))
+            rows = connection.execute(cut(query, page, {"name": addons.c.name, "id": addons.c.id}))
+            return tuple(_addon(row) for row in rows)
 
     def add(self, addon: AddOn) -> None:
         """Raises NameTakenError."""

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Row, delete, exc, insert, or_, select, tru
 from penstock.domain.platform import App
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.paging import Page, cut
 from penstock.store.schema import apps, collaborators
 
 
@@ -30,9 +31,10 @@ class AppStore:
             raise NotFoundError("app")
         return found
 
-    def list(self, *, visible_to: str | None = None) -> tuple[App, ...]:
-        """Apps by name: all, or those that an operator (by id) owns or shares."""
-        query = select(apps).where(visible(visible_to, apps.c.id)).order_by(apps.c.name)
+    def list(self, *, visible_to: str | None = None, page: Page | None = None) -> tuple[App, ...]:
+        """Apps by name, or by ``name`` or ``id`` as a page has it: all, or those that an operator (by id) owns or
+        shares."""
+        query = cut(select(apps).where(visible(visible_to, apps.c.id)), page, {"name": apps.c.name, "id": apps.c.id})
         with self._db.read() as connection:
             return tuple(_app(row) for row in connection.execute(query))
 

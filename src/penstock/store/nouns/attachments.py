@@ -1,5 +1,6 @@
 """Attachments: an add-on under a name on an app."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Row, Select, delete, exc, insert, select
@@ -8,6 +9,7 @@ from penstock.domain.platform import Attachment
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
 from penstock.store.nouns.apps import visible
+from penstock.store.paging import Page, cut
 from penstock.store.schema import addons, apps, attachments
 
 _owners = apps.alias("owners")
@@ -44,16 +46,26 @@ class AttachmentStore:
         addon_id: str | None = None,
         ref: str | None = None,
         visible_to: str | None = None,
+        page: Page | None = None,
     ) -> tuple[Attachment, ...]:
-        """Attachments by app and name that match all that is given: ``ref`` is an id, or a name in any case, and
-        ``visible_to`` an operator's id."""
-        query = _rows().where(visible(visible_to, attachments.c.app_id)).order_by(apps.c.name, attachments.c.name)
+        """Attachments by name on one app, else by id, or as a page has it, that match all that is given: ``ref`` is an
+        id, or a name in any case, and ``visible_to`` an operator's id. ``name`` orders only the list of one app."""
+        query = _rows().where(visible(visible_to, attachments.c.app_id))
         if app_id is not None:
             query = query.where(attachments.c.app_id == app_id)
         if addon_id is not None:
             query = query.where(attachments.c.addon_id == addon_id)
         if ref is not None:
             query = query.where((attachments.c.id == ref) | (attachments.c.name == ref.upper()))
+        columns = {"name": attachments.c.name, "id": attachments.c.id}
+        if app_id is None:
+            del columns["name"]
+        with self._db.read() as connection:
+            return tuple(_attachment(row) for row in connection.execute(cut(query, page, columns)))
+
+    def of_addons(self, addon_ids: Sequence[str]) -> tuple[Attachment, ...]:
+        """The attachments of those add-ons, by app and name."""
+        query = _rows().where(attachments.c.addon_id.in_(addon_ids)).order_by(apps.c.name, attachments.c.name)
         with self._db.read() as connection:
             return tuple(_attachment(row) for row in connection.execute(query))
 

@@ -9,6 +9,7 @@ from penstock.domain.ids import new_id
 from penstock.domain.platform import Release
 from penstock.store.database import Database
 from penstock.store.errors import NotFoundError
+from penstock.store.paging import Page, cut
 from penstock.store.schema import apps, releases
 
 _DESCRIPTION_LENGTH = 1024
@@ -20,10 +21,9 @@ class ReleaseStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def list(self, app_id: str, *, newest_first: bool = False, limit: int = 1000) -> tuple[Release, ...]:
-        """At most ``limit`` releases in the order of their versions."""
-        order = releases.c.version.desc() if newest_first else releases.c.version
-        query = select(releases).where(releases.c.app_id == app_id).order_by(order).limit(limit)
+    def list(self, app_id: str, *, page: Page | None = None) -> tuple[Release, ...]:
+        """The releases of an app in the order of their versions, or as a page has it."""
+        query = cut(select(releases).where(releases.c.app_id == app_id), page, {"version": releases.c.version})
         with self._db.read() as connection:
             return tuple(_release(row) for row in connection.execute(query))
 
