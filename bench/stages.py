@@ -23,7 +23,7 @@ from penstock.domain.catalogue import Target
 from penstock.domain.chat import ChatEvent, ChatRequest
 from penstock.domain.ids import new_completion_id, secret_hash
 from penstock.domain.platform import Principal
-from penstock.gateway.admit import Admission, Speeds, admit
+from penstock.gateway.admit import Admission, Recent, admit
 from penstock.gateway.authenticate import authenticate, bearer_key
 from penstock.gateway.dispatch import dispatch
 from penstock.gateway.endpoints import Gateway
@@ -125,7 +125,8 @@ class Bench:
         self.transport = Transport(Endpoint(provider.base_url))
         self.adapters = {"double": OpenAIAdapter(self.transport)}
         self.keys = KeySnapshot(_Keys())
-        line = Line(self.catalogue, self.adapters, self.journal, "heroku-inf-000000", Speeds())
+        self.recent = Recent()
+        line = Line(self.catalogue, self.adapters, self.journal, "heroku-inf-000000", self.recent)
         self.app = Gateway(line, self.keys, Health(self.keys, {}), max_body_bytes=1 << 20)
         self.parsed = parse_chat(_BODY)
         self.answer = ChatEvent(_ANSWER[_ANSWER.index(b"{") :], done=True)
@@ -133,7 +134,14 @@ class Bench:
     def admitted(self) -> Admission:
         """The admit stage."""
         chat = self.parsed.chat
-        return admit(_PRINCIPAL, chat, self.catalogue, journal=self.journal, request_id="req_0123456789abcdef00000001")
+        return admit(
+            _PRINCIPAL,
+            chat,
+            self.catalogue,
+            journal=self.journal,
+            request_id="req_0123456789abcdef00000001",
+            recent=self.recent,
+        )
 
     async def authenticated(self) -> None:
         """The authenticate stage."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from penstock.app.boot import Boot, EngineAddress
 from penstock.app.home import Home, open_database
 from penstock.domain.catalogue import Catalogue
-from penstock.gateway.admit import Speeds
+from penstock.gateway.admit import Recent
 from penstock.gateway.dispatch import Adapter
 from penstock.gateway.endpoints import Gateway
 from penstock.gateway.pages import Health
@@ -44,7 +44,7 @@ class GatewayParts:
             adapters=self._adapters(boot),
             journal=self.journal,
             fingerprint=fingerprint(settings.home),
-            speeds=Speeds(),
+            recent=Recent(),
         )
         health = Health(self.keys, {engine.provider: engine.base for engine in boot.engines})
         self.app = Gateway(line, self.keys, health, max_body_bytes=settings.gateway.max_body_bytes)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import defaultdict, deque
+from collections import deque
 
 from penstock.domain.catalogue import Catalogue, Model, Target
 from penstock.domain.chat import ChatEvent, ChatRequest
@@ -41,34 +41,31 @@ class Tally:
         return self.usage or Usage(output_tokens=self.output_tokens, estimated=True)
 
 
-class Speeds:
-    """How fast each model has answered at this worker lately: its last 64 completed answers."""
+class Recent(dict[str, deque[Settled]]):
+    """The last 64 completed answers of each model at this worker, by model id."""
 
-    def __init__(self) -> None:
-        self._recent: defaultdict[str, deque[tuple[float, float, int]]] = defaultdict(lambda: deque(maxlen=64))
+    def __missing__(self, model_id: str) -> deque[Settled]:
+        answers = self[model_id] = deque(maxlen=64)
+        return answers
 
-    def add(self, model_id: str, tally: Tally) -> None:
-        """Count one completed answer."""
-        total_s = time.monotonic() - tally.started_at
-        self._recent[model_id].append((tally.first_event_ms or 0.0, total_s, tally.final_usage().output_tokens))
-
-    def text(self, model_id: str) -> str:
+    def speed(self, model_id: str) -> str:
         """Mean time to the first event, and output tokens by time, in the words that Heroku's plugin prints."""
-        recent = self._recent.get(model_id)
-        if not recent:
+        answers = self.get(model_id)
+        if not answers:
             return "no requests yet"
-        latency_s = sum(first_ms for first_ms, _, _ in recent) / len(recent) / 1000
-        rate = sum(tokens for _, _, tokens in recent) / max(sum(total_s for _, total_s, _ in recent), 1e-6)
+        latency_s = sum(answer.first_event_ms or 0.0 for answer in answers) / len(answers) / 1000
+        rate = sum(answer.output_tokens for answer in answers) / sum(answer.total_ms for answer in answers) * 1000
         return f"latency {latency_s:.2f}sec, {rate:.0f} tokens/sec"
 
 
 class Admission:
     """A held reservation: ``settle`` ends it, once."""
 
-    __slots__ = ("_journal", "model", "request_id", "settled", "tally")
+    __slots__ = ("_journal", "_recent", "model", "request_id", "settled", "tally")
 
-    def __init__(self, journal: Journal, request_id: str, model: Model) -> None:
+    def __init__(self, journal: Journal, request_id: str, model: Model, recent: Recent) -> None:
         self._journal = journal
+        self._recent = recent
         self.request_id = request_id
         self.model = model
         self.tally = Tally()
@@ -79,8 +76,11 @@ class Admission:
         if self.settled:
             return
         self.settled = True
+        settlement = self._settlement(outcome)
+        if outcome == "completed":
+            self._recent[self.model.id].append(settlement)
         try:
-            self._journal.append(self._settlement(outcome))
+            self._journal.append(settlement)
         except JournalError as error:
             _log.error("request %s stays unsettled: %s", self.request_id, error)
 
@@ -117,7 +117,8 @@ def allowed_model(catalogue: Catalogue, principal: Principal, name: str) -> Mode
     if name == STANDARD_PLAN and catalogue.find(name) is None:
         name = _default_name(catalogue, principal)
     model = catalogue.get(name)
-    if not may_use(catalogue, principal, model):
+    limited = principal.models is not None or principal.model_id is not None
+    if limited and not may_use(catalogue, principal, model):
         has = ", ".join(principal.models or (principal.model_id or "",))[:200]
         raise PenstockError("model_not_allowed", f"This key has {has} only, not '{name[:200]}'.", param="model")
     return model
@@ -134,7 +135,7 @@ def _default_name(catalogue: Catalogue, principal: Principal) -> str:
 
 
 def admit(
-    principal: Principal, chat: ChatRequest, catalogue: Catalogue, *, journal: Journal, request_id: str
+    principal: Principal, chat: ChatRequest, catalogue: Catalogue, *, journal: Journal, request_id: str, recent: Recent
 ) -> Admission:
     """Check the model against the catalogue and the key's plan, and hold the request in the journal.
 
@@ -159,4 +160,4 @@ def admit(
         raise PenstockError(
             "journal_unavailable", "Nothing can be admitted: the journal cannot be written.", retry_after_s=5
         ) from error
-    return Admission(journal, request_id, model)
+    return Admission(journal, request_id, model, recent)

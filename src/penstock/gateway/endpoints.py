@@ -123,8 +123,8 @@ class Gateway:
         if path == "/v1/mcp/servers":
             return 200, []
         if path.startswith("/models/"):
-            wanted, speeds = path.removeprefix("/models/"), self._line.speeds
-            return 200, await addon_status(wanted, principal, catalogue, health=self._health, speeds=speeds)
+            wanted, recent = path.removeprefix("/models/"), self._line.recent
+            return 200, await addon_status(wanted, principal, catalogue, health=self._health, recent=recent)
         return 200, model_entry(allowed_model(catalogue, principal, path.removeprefix("/v1/models/")))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from penstock.domain.catalogue import Catalogue, Model
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import STANDARD_PLAN, Principal
-from penstock.gateway.admit import Speeds, allowed_model, may_use
+from penstock.gateway.admit import Recent, allowed_model, may_use
 from penstock.gateway.reach import reachable
 from penstock.gateway.snapshot import KeySnapshot
 
@@ -68,7 +68,7 @@ class Health:
 
 
 async def addon_status(
-    addon_id: str, principal: Principal, catalogue: Catalogue, *, health: Health, speeds: Speeds
+    addon_id: str, principal: Principal, catalogue: Catalogue, *, health: Health, recent: Recent
 ) -> dict[str, str]:
     """GET /models/ADDON, what ``ai:models:info`` prints: all text (heroku-wire.md 4.5). On the standard plan it is
     that of the default model. Raises PenstockError addon_not_found for an add-on that is not the key's own."""
@@ -83,5 +83,5 @@ async def addon_status(
         "model_id": principal.model_id or STANDARD_PLAN,
         "ready": "Yes" if model is not None and await health.serves(model) else "No",
         "created": datetime.fromtimestamp(principal.provisioned_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "avg_performance": "no requests yet" if model is None else speeds.text(model.id),
+        "avg_performance": "no requests yet" if model is None else recent.speed(model.id),
     }

@@ -23,7 +23,7 @@ from penstock.domain.catalogue import Catalogue
 from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import STANDARD_PLAN, Principal
-from penstock.gateway.admit import Admission, Speeds, admit
+from penstock.gateway.admit import Admission, Recent, admit
 from penstock.gateway.dispatch import Adapter, Opened, dispatch
 from penstock.gateway.route import route
 from penstock.gateway.underway import KEY_EXPIRED, KEY_REVOKED
@@ -42,7 +42,7 @@ class Line(msgspec.Struct, frozen=True):
     adapters: Mapping[str, Adapter]
     journal: Journal
     fingerprint: str
-    speeds: Speeds
+    recent: Recent
 
 
 class Out(Protocol):
@@ -57,7 +57,9 @@ class Out(Protocol):
 
 async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_id: str, out: Out) -> None:
     """Serve one authenticated request. Raises PenstockError; the admission is settled by then."""
-    admission = admit(principal, parsed.chat, line.catalogue, journal=line.journal, request_id=request_id)
+    admission = admit(
+        principal, parsed.chat, line.catalogue, journal=line.journal, request_id=request_id, recent=line.recent
+    )
     outcome = "internal_error"
     try:
         if parsed.chat.model == STANDARD_PLAN:
@@ -67,7 +69,6 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
         admission.tally.target = opened.target
         await _relay(opened, admission, out)
         outcome = "completed"
-        line.speeds.add(admission.model.id, admission.tally)
     except PenstockError as error:
         outcome = error.code
         raise

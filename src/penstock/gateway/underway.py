@@ -43,7 +43,9 @@ class Underway:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a request is served by a task of its own")
-        self._hold(task, principal)
+        self._open[task] = principal
+        if principal.expires_at is not None:
+            self._hold(task, principal)
         return task
 
     def leave(self, task: asyncio.Task[Any]) -> None:
