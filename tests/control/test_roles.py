@@ -45,6 +45,10 @@ NEEDS = {
     "GET /apps/{app}/addons": Permission.APP_READ,
     "GET /apps/{app}/addons/{addon}": Permission.APP_READ,
     "DELETE /apps/{app}/addons/{addon}": Permission.APP_CHANGE,
+    "GET /apps/{app}/keys": Permission.APP_READ,
+    "POST /apps/{app}/keys": Permission.APP_CHANGE,
+    "POST /apps/{app}/keys/{key}/actions/rotate": Permission.APP_CHANGE,
+    "DELETE /apps/{app}/keys/{key}": Permission.APP_CHANGE,
     "GET /addons/{addon}": Permission.APP_READ,
     "POST /addon-attachments": Permission.APP_CHANGE,
     "GET /addon-attachments/{attachment}": Permission.APP_READ,
@@ -74,7 +78,8 @@ class House:
             operator = self.plane.stores.operators.get(f"{email}@example.com")
             self.plane.stores.collaborators.put(made["id"], operator.id, role=role)
         attachment = self.plane.stores.attachments.list(app_id=made["id"])[0]
-        return {"app": made["name"], "addon": addon["name"], "attachment": attachment.id, "alias": attachment.name}
+        names = {"app": made["name"], "addon": addon["name"], "attachment": attachment.id}
+        return names | {"alias": attachment.name, "key": attachment.name}
 
     def auth(self, caller: str) -> dict[str, str]:
         """The header with which a caller signs in."""
@@ -108,6 +113,7 @@ def body_for(route: Route, path: dict[str, str]) -> dict[str, object] | None:
         "PATCH /apps/{app}": {"name": f"{path['app'][:20]}-2"},
         "PATCH /apps/{app}/config-vars": {"A": "1"},
         "POST /apps/{app}/addons": {"plan": "heroku-inference:standard"},
+        "POST /apps/{app}/keys": {"attachment": path["alias"]},
         "POST /addon-attachments": {"app": path["app"], "addon": path["addon"]},
         "POST /actions/addons/resolve": {"addon": path["addon"], "app": path["app"]},
         "POST /actions/addon-attachments/resolve": {"addon_attachment": path["alias"], "app": path["app"]},

@@ -15,6 +15,7 @@ from penstock.control.routes.addons import AddOnRoutes
 from penstock.control.routes.apps import AppRoutes
 from penstock.control.routes.attachments import AttachmentRoutes
 from penstock.control.routes.config_vars import ConfigVarRoutes
+from penstock.control.routes.keys import KeyRoutes
 from penstock.control.routes.services import ServiceRoutes
 from penstock.domain.access import Open
 from penstock.store.database import Database
@@ -27,6 +28,7 @@ _RESOURCES = {
     "app": ("app", "app"),
     "addon": ("add_on", "add-on"),
     "attachment": ("add_on attachment", "add-on attachment"),
+    "key": ("key", "key"),
     "plan": ("plan", "plan"),
     "service": ("addon_service", "add-on service"),
 }
@@ -55,6 +57,7 @@ def routes(stores: Stores, context: ControlContext) -> list[Route]:
         AddOnRoutes(stores, context, changes),
         AttachmentRoutes(stores, context, changes),
         ConfigVarRoutes(stores, context, changes),
+        KeyRoutes(stores, context, changes),
         ServiceRoutes(context),
     )
     return [

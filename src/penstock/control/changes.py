@@ -35,6 +35,13 @@ class AddOnOrder(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, str] = {}
 
 
+class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key may do less than its plan: the models by id, and until when; None is no such limit."""
+
+    models: tuple[str, ...] | None = None
+    expires_at: datetime | None = None
+
+
 class Changes:
     """Every change is one transaction with its audit event, its release and, where keys come or go, the bump of the key
     revision. All raise NotFoundError when an object went away meanwhile."""
@@ -110,12 +117,14 @@ class Changes:
             record(stores, by, "addon.create", subject=Subject(addon.id, addon.name, app), after=after)
             return addon, self._attach(addon, app, plan=order.plan, alias=order.alias, by=by)
 
-    def attach(self, addon: AddOn, app: App, *, plan: Plan, alias: str | None, by: Actor) -> Attachment:
+    def attach(
+        self, addon: AddOn, app: App, *, plan: Plan, alias: str | None, by: Actor, limits: KeyLimits | None = None
+    ) -> Attachment:
         """The add-on under one more name, with its own key. Raises ApiError for the alias."""
         stores = self._stores
         with stores.db.write():
             stores.apps.update(app.id, updated_at=datetime.now(UTC))
-            return self._attach(stores.addons.get(addon.id), app, plan=plan, alias=alias, by=by)
+            return self._attach(stores.addons.get(addon.id), app, plan=plan, alias=alias, by=by, limits=limits)
 
     def detach(self, attachment: Attachment, *, by: Actor) -> None:
         """Removes the attachment and its config vars, and revokes its key."""
@@ -168,7 +177,9 @@ class Changes:
                 was = masked(before.keys() & {*changed, *gone})
                 record(stores, by, "config.update", subject=_app(app), before=was, after=masked(changed))
 
-    def _attach(self, addon: AddOn, app: App, *, plan: Plan, alias: str | None, by: Actor) -> Attachment:
+    def _attach(
+        self, addon: AddOn, app: App, *, plan: Plan, alias: str | None, by: Actor, limits: KeyLimits | None = None
+    ) -> Attachment:
         stores, now = self._stores, datetime.now(UTC)
         attachment = Attachment(
             id=new_id(),
@@ -184,7 +195,8 @@ class Changes:
             updated_at=now,
         )
         stores.attachments.add(attachment)
-        key = stores.keys.add(attachment.id).key
+        limits = limits or KeyLimits()
+        key = stores.keys.add(attachment.id, models=limits.models, expires_at=limits.expires_at).key
         after = {"name": attachment.name, "addon": addon.name, "key": key.prefix}
         subject = Subject(attachment.id, attachment.name, app)
         record(stores, by, "attachment.create", subject=subject, after=after)
@@ -222,7 +234,7 @@ class Changes:
 
     def _remove_attachment(self, attachment: Attachment, *, by: Actor) -> None:
         stores = self._stores
-        keys = [held.key.prefix for held in stores.keys.list(attachment_id=attachment.id)]
+        keys = [key.prefix for key in stores.keys.list_public(attachment_id=attachment.id)]
         before = {"name": attachment.name, "addon": attachment.addon_name, "keys": keys}
         subject = Subject(attachment.id, attachment.name, stores.apps.get(attachment.app_id))
         record(stores, by, "attachment.destroy", subject=subject, before=before)

@@ -88,8 +88,9 @@ class KeyStore:
             olds = [old for old in held if old.id == key.id or not (key.extra or old.extra)]
             if key.id not in {old.id for old in olds}:
                 raise NotFoundError("key")
+            key = olds[-1]
             # The newest is the one that is shown, also when the clock has been set back.
-            created_at = max(now, olds[-1].created_at + timedelta(microseconds=1))
+            created_at = max(now, key.created_at + timedelta(microseconds=1))
             lifetime = None if key.expires_at is None else key.expires_at - key.created_at
             made = self._add(
                 ApiKey(

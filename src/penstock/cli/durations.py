@@ -1,0 +1,33 @@
+"""Times as people write them on the command line: ``30d``, ``1h30m``, or a date."""
+
+import re
+from datetime import datetime
+
+import click
+
+_UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_DURATION = re.compile(r"(?:\d{1,9}[wdhms])+", re.ASCII)
+_PART = re.compile(r"(\d+)([wdhms])", re.ASCII)
+
+
+def parse_duration(text: str) -> int:
+    """Seconds of ``90s``, ``10m``, ``12h``, ``30d``, ``2w`` or several in a row; ``0`` needs no unit. Raises
+    BadParameter."""
+    if text == "0":
+        return 0
+    if not _DURATION.fullmatch(text):
+        raise click.BadParameter(f"{text!r} is no duration; write it as 90s, 10m, 12h, 30d or 1h30m.")
+    return sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+def parse_expiry(text: str) -> dict[str, int | str]:
+    """The field of the Platform API for a duration from now, or for a date or time (UTC where no zone is given).
+    Raises BadParameter."""
+    if _DURATION.fullmatch(text):
+        return {"expires_in": parse_duration(text)}
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        message = f"{text!r} is neither a duration such as 30d nor a date such as 2030-12-31."
+        raise click.BadParameter(message) from None
+    return {"expires_at": text}
