@@ -18,6 +18,8 @@ ROUTES = (
     "POST /v1/chat/completions",
     "GET /v1/models",
     "GET /v1/models/{id}",
+    "GET /v1/mcp/servers",
+    "GET /models/{addon_id}",
     "GET /available-models",
     "GET /healthz",
     "GET /readyz",

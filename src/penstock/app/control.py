@@ -12,8 +12,8 @@ from penstock.control import api, bootstrap
 from penstock.control.context import ControlContext
 from penstock.settings.tree import Settings
 
-# What a worker's query for key changes may take on top of its poll interval.
-_QUERY_S = 0.15
+# What a worker may take on top of its poll interval to read the changes, look at open requests again and cut them.
+_QUERY_S = 0.25
 
 
 def prepare_store(settings: Settings) -> Hello | None:
