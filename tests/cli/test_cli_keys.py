@@ -1,0 +1,121 @@
+"""The commands on keys, and times as people write them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.cli.durations import parse_duration, parse_expiry
+from tests.cli.program import Penstock
+
+SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+parts = st.lists(st.tuples(st.integers(0, 999_999_999), st.sampled_from("wdhms")), min_size=1, max_size=6)
+
+
+def refused(parse: Callable[[str], object], text: str) -> str | None:
+    """Why the text is refused, or None."""
+    try:
+        parse(text)
+    except click.BadParameter as error:
+        return error.message
+    return None
+
+
+@given(parts)
+def test_a_duration_is_the_sum_of_its_parts(parts: list[tuple[int, str]]) -> None:
+    text = "".join(f"{number}{unit}" for number, unit in parts)
+    assert parse_duration(text) == sum(number * SECONDS[unit] for number, unit in parts)
+    assert parse_expiry(text) == {"expires_in": parse_duration(text)}
+
+
+@given(st.text(max_size=12))
+def test_any_other_text_is_refused_in_words(text: str) -> None:
+    refusals = [refusal for parse in (parse_duration, parse_expiry) if (refusal := refused(parse, text)) is not None]
+    assert all(repr(text) in refusal for refusal in refusals)
+    assert refusals or text == "0" or parse_duration(text) >= 0
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "-5m", "1.5h", "10 m", "10M", "m10", "٣m", "1h-", "9999999999d"])
+def test_these_are_no_durations(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        parse_duration(text)
+
+
+def test_an_expiry_is_a_duration_or_a_date() -> None:
+    assert parse_duration("0") == 0
+    assert parse_expiry("30d") == {"expires_in": 30 * 86_400}
+    assert parse_expiry("2030-12-31") == {"expires_at": "2030-12-31"}
+    assert parse_expiry("2030-12-31T10:00:00+02:00") == {"expires_at": "2030-12-31T10:00:00+02:00"}
+    with pytest.raises(click.BadParameter):
+        parse_expiry("0")
+
+
+@pytest.fixture
+def shop(penstock: Penstock, app: str) -> str:
+    """An app with the standard plan as INFERENCE."""
+    penstock.ok("addons:create", "heroku-inference:standard", "-a", app, "--as", "INFERENCE")
+    return app
+
+
+def test_create_prints_the_secret_alone_on_stdout(penstock: Penstock, shop: str) -> None:
+    done = penstock("keys:create", "-a", shop, "--as", "INFERENCE", "--models", "claude-4-5-sonnet", "--expires", "30d")
+    assert done.returncode == 0
+    [secret] = done.stdout.splitlines()
+    assert secret.startswith("inf-")
+    assert done.stderr == f"Creating a key for INFERENCE on ⬢ {shop}... done\n"
+    shown, made = penstock.json("keys", "-a", shop, "--json")
+    assert (made["prefix"], made["models"], made["extra"]) == (secret[:12], ["claude-4-5-sonnet"], True)
+    life = datetime.fromisoformat(made["expires_at"]) - datetime.now(UTC)
+    assert timedelta(days=29, hours=23) < life <= timedelta(days=30)
+    assert penstock.ok("config:get", "INFERENCE_KEY", "-a", shop).startswith(shown["prefix"])
+
+
+def test_create_under_a_new_name_sets_its_config_vars(penstock: Penstock, shop: str) -> None:
+    done = penstock("keys:create", "-a", shop, "--as", "partner")
+    assert done.returncode == 0
+    assert "done, set PARTNER_KEY, v" in done.stderr
+    assert penstock.ok("config:get", "PARTNER_KEY", "-a", shop) == done.stdout.strip()
+
+
+def test_the_list_shows_no_secret(penstock: Penstock, shop: str) -> None:
+    secret = penstock.ok("keys:create", "-a", shop, "--as", "INFERENCE")
+    listed = penstock.ok("keys", "-a", shop)
+    assert secret not in listed
+    assert f"{secret[:12]}  INFERENCE (extra)  all" in listed
+    assert listed.splitlines()[0].split("  ")[0] == "Key"
+
+
+def test_an_app_without_keys_says_so(penstock: Penstock, app: str) -> None:
+    assert penstock.ok("keys", "-a", app) == f"⬢ {app} has no keys."
+    assert penstock.json("keys", "-a", app, "--json") == []
+
+
+def test_rotate_prints_the_new_key_and_when_the_old_one_ends(penstock: Penstock, shop: str) -> None:
+    done = penstock("keys:rotate", "INFERENCE", "-a", shop)
+    assert (done.returncode, done.stderr) == (0, f"Rotating INFERENCE on ⬢ {shop}... done, the old key ends in 10m\n")
+    assert penstock.ok("config:get", "INFERENCE_KEY", "-a", shop) == done.stdout.strip()
+    assert [key["expires_at"] is None for key in penstock.json("keys", "-a", shop, "--json")] == [False, True]
+    last = penstock("keys:rotate", "INFERENCE", "-a", shop, "--grace", "0")
+    assert "refused everywhere" in last.stderr
+    assert [key["prefix"] for key in penstock.json("keys", "-a", shop, "--json")] == [last.stdout[:12]]
+
+
+def test_revoke_asks_for_the_app_and_says_what_is_gone(penstock: Penstock, shop: str) -> None:
+    [key] = penstock.json("keys", "-a", shop, "--json")
+    assert "--confirm" in penstock.refused("keys:revoke", key["prefix"], "-a", shop)
+    done = penstock("keys:revoke", key["prefix"], "-a", shop, "-c", shop)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.endswith(f"done, {key['prefix']}\n")
+    assert penstock.json("keys", "-a", shop, "--json") == []
+    assert "Couldn't find that key." in penstock.refused("keys:revoke", "INFERENCE", "-a", shop, "-c", shop)
+
+
+def test_a_wrong_time_or_model_is_one_clear_line(penstock: Penstock, shop: str) -> None:
+    assert "'soon'" in penstock("keys:create", "-a", shop, "--as", "X", "--expires", "soon").stderr
+    assert "'10'" in penstock("keys:rotate", "INFERENCE", "-a", shop, "--grace", "10").stderr
+    assert "models[1]" in penstock.refused(
+        "keys:create", "-a", shop, "--as", "INFERENCE", "--models", "claude-4-5-sonnet,x"
+    )
