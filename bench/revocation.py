@@ -1,8 +1,8 @@
 """How long a revoked key's streams live: from the DELETE to the last of them cut, with several workers.
 
-``python -m bench.revocation --rounds 20 --workers 3 --streams 60`` starts a server on loopback over an upstream that never
-ends a stream, opens streams on a key until every worker has some, revokes the key, and prints milliseconds: to the first
-and last cut, and to the DELETE's answer. The stated bound is 1000 (docs/operations.md).
+``python -m bench.revocation --rounds 20 --workers 3 --streams 60`` starts a server on loopback over an upstream that
+never ends a stream, opens streams on a key until every worker has some, revokes the key, and prints milliseconds: to
+the first and last cut, and to the DELETE's answer. The stated bound is 1000 (docs/operations.md).
 """
 
 import argparse

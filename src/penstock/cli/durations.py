@@ -1,7 +1,7 @@
 """Times as people write them on the command line: ``30d``, ``1h30m``, or a date."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 import click
 
@@ -26,8 +26,8 @@ def parse_expiry(text: str) -> dict[str, int | str]:
     if _DURATION.fullmatch(text):
         return {"expires_in": parse_duration(text)}
     try:
-        datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text)
     except ValueError:
         message = f"{text!r} is neither a duration such as 30d nor a date such as 2030-12-31."
         raise click.BadParameter(message) from None
-    return {"expires_at": text}
+    return {"expires_at": (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()}

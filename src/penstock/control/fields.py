@@ -71,6 +71,12 @@ def _in_words(problem: str) -> str:
         return f"{place}.{missing[1]} is required." if " - at " in problem else f"{missing[1]} is required."
     if "regex" in what:
         return f"{place} must not contain NUL characters."
+    if "datetime" in what:
+        return f"{place} must be a time with its zone, such as 2030-12-31T00:00:00Z."
+    if bound := re.fullmatch(r"Expected `(int|array)`(?: of length)? (>=|<=) (\d+)", what):
+        kind, sign, limit = bound.groups()
+        unit = " entries" if kind == "array" else ""
+        return f"{place} must {'have' if unit else 'be'} at {'least' if sign == '>=' else 'most'} {limit}{unit}."
     expected, _, rest = what.removeprefix("Expected ").partition("`,")
     kinds = [_KINDS.get(kind, kind) for kind in expected.strip("`").split(" | ") if kind not in ("null", "float")]
     if " of length" in expected:

@@ -6,7 +6,6 @@ from typing import Any
 from penstock.control.changes import Changes, KeyLimits
 from penstock.control.names import invalid
 from penstock.control.plans import Plan
-from penstock.control.present import moment
 from penstock.control.trail import Subject, record
 from penstock.domain.platform import Actor, AddOn, ApiKey, App, Attachment
 from penstock.store.errors import NotFoundError
@@ -119,5 +118,5 @@ def _told(key: ApiKey, attachment: Attachment) -> dict[str, Any]:
         "attachment": attachment.name,
         "extra": key.extra,
         "models": None if key.models is None else list(key.models),
-        "expires_at": None if key.expires_at is None else moment(key.expires_at),
+        "expires_at": None if key.expires_at is None else key.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

@@ -52,6 +52,7 @@ _PARAMETERS = {
     "app": "An app's name or id",
     "addon": "An add-on's name or id; `APP::NAME` for an attachment's",
     "attachment": "An attachment's id, or its name on an app",
+    "key": "A key's id or prefix, or an attachment's name",
     "service": "`heroku-inference` or its id",
     "plan": "A plan's full name, the part after the colon, or its id",
 }

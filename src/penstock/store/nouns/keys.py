@@ -11,6 +11,7 @@ from penstock.domain.ids import new_api_key, new_id, secret_hash
 from penstock.domain.platform import STANDARD_PLAN, ApiKey, Principal
 from penstock.store.database import Database
 from penstock.store.errors import NotFoundError
+from penstock.store.paging import Page, cut
 from penstock.store.schema import addons, api_keys, apps, attachments, key_changes, key_revision
 
 PREFIX_LENGTH = 12
@@ -74,9 +75,11 @@ class KeyStore:
             for row in self._rows(app_id, attachment_id)
         )
 
-    def list_public(self, *, app_id: str | None = None, attachment_id: str | None = None) -> tuple[ApiKey, ...]:
-        """The same without secrets, so that nothing is unsealed for it."""
-        return tuple(_api_key(row) for row in self._rows(app_id, attachment_id))
+    def list_public(
+        self, *, app_id: str | None = None, attachment_id: str | None = None, page: Page | None = None
+    ) -> tuple[ApiKey, ...]:
+        """The same without secrets, so that nothing is unsealed for it; or by id, as a page has it."""
+        return tuple(_api_key(row) for row in self._rows(app_id, attachment_id, page))
 
     def rotate(self, key: ApiKey, *, grace: timedelta) -> ApiKeySecret:
         """A successor with the key's limits and, when it had one, its lifetime. The key goes on for the grace, or is
@@ -190,13 +193,16 @@ class KeyStore:
         # Last, because the one row that counts them is everybody's: no one waits for another while holding it.
         self._db.at_commit(lambda connection: _note_changes(connection, hashes))
 
-    def _rows(self, app_id: str | None, attachment_id: str | None) -> Sequence[Row[Any]]:
+    def _rows(self, app_id: str | None, attachment_id: str | None, page: Page | None = None) -> Sequence[Row[Any]]:
         query = select(api_keys).join(attachments, attachments.c.id == api_keys.c.attachment_id)
-        query = query.order_by(api_keys.c.created_at, api_keys.c.id)
         if app_id is not None:
             query = query.where(attachments.c.app_id == app_id)
         if attachment_id is not None:
             query = query.where(attachments.c.id == attachment_id)
+        if page is None:
+            query = query.order_by(api_keys.c.created_at, api_keys.c.id)
+        else:
+            query = cut(query, page, {"id": api_keys.c.id})
         with self._db.read() as connection:
             return connection.execute(query).all()
 

@@ -24,6 +24,7 @@ def list_keys(platform: Platform, app: str, json_: bool) -> None:
     if not found:
         output.value(f"{app_label(app)} has no keys.")
         return
+    found.sort(key=lambda key: (key["attachment"]["name"], key["created_at"]))
     output.table(("Key", "Attachment", "Models", "Created", "Expires", "Last used"), [_row(key) for key in found])
 
 
