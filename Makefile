@@ -8,6 +8,7 @@ INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(PY)
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header $(LOCK_ARGS)
 NODE_SDK := tests/sdk/node/node_modules/.stamp
+HEROKU_CLI := tests/interop/node_modules/.stamp
 ARGS ?=
 
 # uv does not read pip's settings: where only pip is told about a mirror, hand that on.
@@ -24,7 +25,7 @@ help: ## List the targets
 serve: $(VENV)/.runtime ## Set up and serve; PENSTOCK_* variables and ARGS="--port 0" are passed on
 	@exec $(BIN)/penstock serve $(ARGS)
 
-test: $(VENV)/.dev $(NODE_SDK) ## Run the tests; ARGS="tests/house -k size" narrows them
+test: $(VENV)/.dev $(NODE_SDK) $(HEROKU_CLI) ## Run the tests; ARGS="tests/house -k size" narrows them
 	$(PY) -m pytest $(ARGS)
 
 lint: $(VENV)/.dev ## ruff (rules and format) and the import contracts
@@ -40,7 +41,7 @@ check: lint types test ## Everything that CI runs
 bench: $(VENV)/.dev ## Measure against an upstream double, nginx and other gateways
 	$(PY) -m bench $(ARGS)
 
-setup: $(VENV)/.dev $(NODE_SDK) ## Install everything, run nothing
+setup: $(VENV)/.dev $(NODE_SDK) $(HEROKU_CLI) ## Install everything, run nothing
 
 docs: $(VENV)/.dev ## Write the generated tables of docs/
 	$(PY) scripts/reference_pages.py
@@ -51,7 +52,7 @@ lock: $(VENV)/.uv ## Bring the lock files in step with pyproject.toml; LOCK_ARGS
 	echo uv | $(LOCK) - -o requirements-uv.lock
 
 clean: ## Remove the environment and every cache (not your data folder)
-	rm -rf $(VENV) tests/sdk/node/node_modules .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache build dist
+	rm -rf $(VENV) tests/sdk/node/node_modules tests/interop/node_modules .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache build dist
 
 $(VENV)/.python:
 	@sh scripts/make_venv.sh $(VENV)
@@ -77,3 +78,8 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 # npm packages of the tests; without npm the tests that need them say so and skip.
 $(NODE_SDK): tests/sdk/node/package.json tests/sdk/node/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --prefix tests/sdk/node --silent --no-fund --no-audit && touch $@; fi
+
+# The Heroku CLI, 980 packages of 410 MB, for tests/interop alone. None of its install scripts is wanted: they compile.
+$(HEROKU_CLI): tests/interop/package.json tests/interop/package-lock.json
+	@if command -v npm >/dev/null; then echo "Installing the Heroku CLI of the tests ..." >&2; \
+		npm ci --prefix tests/interop --omit=optional --ignore-scripts --silent --no-fund --no-audit && touch $@; fi

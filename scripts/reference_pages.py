@@ -1,8 +1,10 @@
-"""Writes docs/settings.md and docs/errors.md from the settings tree and the error table.
+"""Writes docs/settings.md, docs/errors.md and docs/interop.md from settings tree, error table and interop cases.
 
 Run it with `make docs`; a house test fails when a page is not what this prints.
 """
 
+import json
+import sys
 import types
 import typing
 from pathlib import Path
@@ -14,7 +16,8 @@ from penstock.domain.errors import CODES
 from penstock.settings.load import every_setting
 from penstock.settings.tree import ModelRow, ProviderRow, TargetRow
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 
 MEANING = {
     "home": "Folder of the database, journal, weights and tokens.",
@@ -101,6 +104,7 @@ OTHER = """
 | environment | meaning |
 |---|---|
 | `PENSTOCK_CONFIG` | path of the configuration file |
+| `PENSTOCK_HEROKU_CLI` | the Heroku CLI that `penstock heroku` runs; default: `heroku` on `PATH` |
 | `PENSTOCK_DEBUG` | 1: the CLI shows where an unexpected error came from |
 | `PENSTOCK_REQUIRE_ALL` | 1, in the tests: a missing Node, Ruby or `../shared` fails instead of skipping |
 """
@@ -121,6 +125,85 @@ prints it from there. Every answer carries `x-request-id`. A failure after the f
 | code | status | type | what to do |
 |---|---|---|---|
 """
+
+INTEROP_HEAD = """# The real Heroku CLI
+
+The CLI of npm, unmodified, and its AI plugin work against Penstock. `penstock heroku` runs the one that is installed, with
+all that it reads from its environment leading to this installation:
+
+```sh
+npm install --global heroku
+heroku plugins:install @heroku/plugin-ai
+penstock heroku create example-app
+penstock heroku ai:models:create -a example-app claude-4-5-sonnet --as INFERENCE
+penstock heroku ai:models:call INFERENCE -a example-app -p "Why is the sea blue?"
+```
+
+Address and token are found as every `penstock` command finds them ([cli.md](cli.md#how-it-finds-the-server)). Terminal,
+exit code and signals are the CLI's own. `--cli PATH` or `PENSTOCK_HEROKU_CLI` names another CLI than `heroku` on `PATH`.
+
+The plugin calls inference hosts by TLS on port 443 only, whatever `INFERENCE_URL` says. So the command carries a proxy
+on loopback, for as long as it runs, that plays those hosts and this installation's gateway with certificates of a private
+authority, and pipes to the gateway. It refuses every other destination, which is then named on stderr: no token, prompt
+or telemetry goes elsewhere by it. The authority stands in `interop/` under `PENSTOCK_HOME`: `ca.pem`, and `ca.key` with
+mode 0600. It is valid for a year, replaced in its last month, and trusted by that one process alone.
+
+The CLI writes a credential helper into the global git configuration. Here that is `interop/gitconfig`, which
+includes your own.
+
+## In your shell
+
+```sh
+penstock heroku:proxy &
+eval "$(penstock heroku:env)"
+heroku ai:models:list
+```
+
+`heroku:env` prints the same variables as exports. Without the proxy it refuses, because the plugin would then send your
+token to Heroku. Start the proxy again when the gateway's address changes. The exports concern the whole shell:
+other programs in it use the proxy too, and are refused, and `HEROKU_API_KEY` is your token.
+
+## Login
+
+`penstock heroku login -i` asks for the email address and, as password, an operator token, and writes `~/.netrc` as the CLI
+does. The wrapper needs no login of the CLI's own. The login in a browser (`login` without `-i`) is not there.
+
+## A control plane elsewhere
+
+With `PENSTOCK_CONTROL_URL=https://...` the same commands work. Set `PENSTOCK_GATEWAY_PUBLIC_URL` to the gateway's URL as well
+for `ai:models:list`, `info`, `call` and `ai:tools:list`. `login` works with a control plane on loopback only.
+
+## What works
+
+"""
+
+INTEROP_TAIL = """
+Left to the CLI itself: `plugins:install` and `update` need the npm registry, so run them without penstock. Whatever concerns
+dynos, builds, domains, pipelines or databases is answered by 404. A plugin 2.x is not on the npm registry yet; it has not
+been tried.
+"""
+
+
+def interop_page() -> str:
+    """The text of docs/interop.md, from the cases that tests/interop runs."""
+    from tests.interop.cases import SCENES  # noqa: PLC0415 - run as a script, this file finds it only by then
+
+    package = json.loads((ROOT / "tests" / "interop" / "package.json").read_text(encoding="utf-8"))
+    cli, plugin = (f"{name} {package['dependencies'][name]}" for name in ("heroku", "@heroku/plugin-ai"))
+    rows = [
+        f"| `heroku {case.line}` | {plugin if case.of_plugin else cli} | {case.code} | {case.why} |"
+        for cases in SCENES.values()
+        for case in cases
+    ]
+    said = "Each line is run by a test, in this order, with that exit code; output and the state afterwards are checked too.\n\n"
+    return (
+        INTEROP_HEAD
+        + said
+        + "| command | package | exit | |\n|---|---|---|---|\n"
+        + "\n".join(dict.fromkeys(rows))
+        + "\n"
+        + INTEROP_TAIL
+    )
 
 
 def settings_page() -> str:
@@ -143,7 +226,7 @@ def errors_page() -> str:
     return ERRORS_HEAD + "\n".join(rows) + "\n"
 
 
-PAGES = {"settings.md": settings_page, "errors.md": errors_page}
+PAGES = {"settings.md": settings_page, "errors.md": errors_page, "interop.md": interop_page}
 
 
 def _default(path: str, default: Any) -> str:
@@ -182,5 +265,6 @@ def _bounds(meta: msgspec.Meta) -> str:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
     for page, text in PAGES.items():
         (DOCS / page).write_text(text(), encoding="utf-8")

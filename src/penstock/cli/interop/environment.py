@@ -44,18 +44,9 @@ def proxy_of(where: Whereabouts) -> tuple[Proxy, Authority]:
 
 
 def redirection(where: Whereabouts, proxy: str, certificate: Path) -> dict[str, str]:
-    """The variables that lead the CLI here, the token among them. Raises CliError where there is none."""
-    if where.token is None:
-        raise CliError(f"No token for {where.control}. Log in with: penstock auth:login")
-    host = where.control
-    headers = {}
-    if urlsplit(host).hostname not in ("127.0.0.1", "localhost"):
-        # The CLI takes a HEROKU_HOST of ours only when it contains 127.0.0.1, wherever, and even then sends no token.
-        host += "/127.0.0.1"
-        headers = {"HEROKU_HEADERS": json.dumps({"authorization": f"Bearer {where.token.secret}"})}
-    return headers | {
-        "HEROKU_HOST": host,
-        "HEROKU_API_KEY": where.token.secret,
+    """The variables that lead the CLI here, all but those of ``credentials``."""
+    return {
+        "HEROKU_HOST": where.control if _is_known(where) else f"{where.control}/127.0.0.1",
         "HEROKU_LOGIN_HOST": where.control,
         "HEROKU_PARTICLEBOARD_URL": where.control,
         "HEROKU_INFERENCE_HOST": INFERENCE_HOSTS[0],
@@ -68,6 +59,14 @@ def redirection(where: Whereabouts, proxy: str, certificate: Path) -> dict[str, 
         "SSL_CERT_FILE": str(certificate),
         "GIT_CONFIG_GLOBAL": str(_git_config(where)),
     }
+
+
+def credentials(where: Whereabouts) -> dict[str, str]:
+    """The variables that carry the token. Raises CliError where there is none."""
+    if where.token is None:
+        raise CliError(f"No token for {where.control}. Log in with: penstock auth:login")
+    header = {"HEROKU_HEADERS": json.dumps({"authorization": f"Bearer {where.token.secret}"})}
+    return {"HEROKU_API_KEY": where.token.secret} | ({} if _is_known(where) else header)
 
 
 def child_environment(variables: dict[str, str]) -> dict[str, str]:
@@ -84,6 +83,11 @@ def folder(where: Whereabouts) -> Path:
 def proxy_file(where: Whereabouts) -> Path:
     """Where a running ``penstock heroku:proxy`` says its address."""
     return Path(where.settings.home) / "run" / "heroku-proxy.json"
+
+
+def _is_known(where: Whereabouts) -> bool:
+    # CLI 11.10.0 accepts a HEROKU_HOST that contains 127.0.0.1 anywhere; it sends its token to these two only.
+    return urlsplit(where.control).hostname in ("127.0.0.1", "localhost")
 
 
 def _git_config(where: Whereabouts) -> Path:

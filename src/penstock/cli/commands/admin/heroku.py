@@ -35,8 +35,8 @@ def heroku(cli: str | None, control_url: str | None, arguments: tuple[str, ...])
     relay, authority = environment.proxy_of(where)
     with proxy.running(relay) as url:
         variables = environment.redirection(where, url, authority.certificate_path)
-        if command in _LOGIN_COMMANDS:
-            del variables["HEROKU_API_KEY"]
+        if command not in _LOGIN_COMMANDS:
+            variables |= environment.credentials(where)
         code = _run([program, *arguments], environment.child_environment(variables))
     for name in sorted(relay.refused):
         output.warn(f"{name} was refused: what penstock heroku runs reaches this installation only.")
@@ -51,7 +51,7 @@ def env(control_url: str | None) -> None:
 
     where = find(control_url)
     variables = environment.redirection(where, _running_proxy(where), environment.folder(where) / "ca.pem")
-    for name, item in variables.items():
+    for name, item in (variables | environment.credentials(where)).items():
         output.value(f"export {name}={shlex.quote(item)}")
 
 
