@@ -191,7 +191,7 @@ def interop_page() -> str:
     package = json.loads((ROOT / "tests" / "interop" / "package.json").read_text(encoding="utf-8"))
     cli, plugin = (f"{name} {package['dependencies'][name]}" for name in ("heroku", "@heroku/plugin-ai"))
     rows = [
-        f"| `heroku {case.line}` | {plugin if case.of_plugin else cli} | {case.code} | {case.why} |"
+        f"| `heroku {case.line}` | {plugin if case.of_plugin else cli} | {case.code} | {case.why or ('refused with a message' if case.code else 'works')} |"
         for cases in SCENES.values()
         for case in cases
     ]
@@ -199,7 +199,7 @@ def interop_page() -> str:
     return (
         INTEROP_HEAD
         + said
-        + "| command | package | exit | |\n|---|---|---|---|\n"
+        + "| command | package | exit | result |\n|---|---|---|---|\n"
         + "\n".join(dict.fromkeys(rows))
         + "\n"
         + INTEROP_TAIL
