@@ -1,11 +1,9 @@
 """What the commands do to the database of the settings while no server, or any number of them, runs on it."""
 
 from contextlib import closing
-from pathlib import Path
 
-from penstock.app.home import database_url
+from penstock.app.home import open_database
 from penstock.settings.tree import Settings
-from penstock.store.database import Database
 from penstock.store.schema import REVISIONS
 from penstock.store.upkeep import check
 from penstock.store.upkeep.check import Report
@@ -14,11 +12,11 @@ from penstock.store.upkeep.check import Report
 def upgrade_database(settings: Settings) -> tuple[str, str | None, str]:
     """Brings the database to the schema of this code: its name, the schema before (None when it was new) and after.
     Raises StoreError."""
-    with closing(Database.open(database_url(settings), home=Path(settings.home))) as db:
+    with closing(open_database(settings)) as db:
         return db.label, db.found, REVISIONS[-1]
 
 
 def check_database(settings: Settings) -> Report:
     """What is wrong with the database, if anything. Raises StoreError, PenstockError."""
-    with closing(Database.open(database_url(settings), home=Path(settings.home), upkeep=True)) as db:
+    with closing(open_database(settings, upkeep=True)) as db:
         return check.check(db)

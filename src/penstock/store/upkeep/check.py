@@ -9,7 +9,8 @@ from penstock.domain.errors import PenstockError
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
 from penstock.store.migrate import schema_of
-from penstock.store.schema import REVISIONS, api_keys, config_vars, key_changes, key_revision, metadata
+from penstock.store.schema import REVISIONS, key_changes, key_revision, metadata
+from penstock.store.sealed import TABLES
 
 _INVALID = """
 SELECT format('constraint %s of %s is not valid', conname, conrelid::regclass) FROM pg_constraint
@@ -53,7 +54,7 @@ def _check(db: Database) -> Report:
         if not (problems := _missing(connection)):
             rows = {name: _count(connection, table) for name, table in metadata.tables.items()}
             problems = [*_orphans(connection), *_counters(connection)]
-    if rows.get(api_keys.name) or rows.get(config_vars.name):
+    if any(rows.get(table.name) for table in TABLES):
         problems += _master_key(db)
     return Report(db.label, found, REVISIONS[-1], rows, tuple(problems))
 

@@ -1,23 +1,18 @@
 """The commands on the schema and the health of the database that the settings name."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import click
 
 from penstock.cli import output
 from penstock.cli.options import json_option
-from penstock.cli.output import CliError
 from penstock.settings.load import load_settings
 
 
 @click.command("db:upgrade")
 def upgrade() -> None:
     """Bring the database to the schema of this penstock, as the next start of the server would."""
-    with _explained():
-        from penstock.app.database import upgrade_database  # noqa: PLC0415 - the store is slow to import
+    from penstock.app.database import upgrade_database  # noqa: PLC0415 - the store is slow to import
 
-        name, before, after = upgrade_database(load_settings())
+    name, before, after = upgrade_database(load_settings())
     if before == after:
         output.value(f"{name}: schema {after} is up to date")
     else:
@@ -28,10 +23,9 @@ def upgrade() -> None:
 @json_option
 def check(json_: bool) -> int:
     """Read the whole database and say whether it is sound; exits 1 when it is not. Changes nothing."""
-    with _explained():
-        from penstock.app.database import check_database  # noqa: PLC0415 - as above
+    from penstock.app.database import check_database  # noqa: PLC0415 - as above
 
-        report = check_database(load_settings())
+    report = check_database(load_settings())
     if json_:
         output.as_json({name: getattr(report, name) for name in report.__struct_fields__})
     else:
@@ -41,14 +35,3 @@ def check(json_: bool) -> int:
     for problem in report.problems:
         output.error(problem)
     return 1 if report.problems else 0
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    from penstock.domain.errors import PenstockError  # noqa: PLC0415 - as above
-    from penstock.store.errors import StoreError  # noqa: PLC0415 - as above
-
-    try:
-        yield
-    except (StoreError, PenstockError) as error:
-        raise CliError(str(error)) from error
