@@ -102,6 +102,20 @@ def test_only_gateway_workers_hold_the_secrets_of_providers(tmp_path: Path) -> N
         assert server.process.wait(30) == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_master_key_from_the_environment_reaches_no_child_through_it(tmp_path: Path) -> None:
+    key = "5e" * 32
+    flags = ("--set", "engine.enabled=false")
+    with serving(tmp_path, Path(sys.executable), *flags, PENSTOCK_SECRETS_MASTER_KEY=key) as server:
+        family = children(server)
+        assert len(family) == 2
+        assert not [pid for pid in family if key.encode() in Path(f"/proc/{pid}/environ").read_bytes()]
+        assert not (server.home / "master.key").exists()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+        assert key not in server.log.read_text()
+
+
 def test_a_ready_file_in_a_missing_folder_names_its_setting(tmp_path: Path) -> None:
     home = Home(str(tmp_path / "home"))
     home.prepare()

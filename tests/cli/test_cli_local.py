@@ -22,8 +22,11 @@ def test_settings_shows_what_is_in_effect_with_environment_names(offline: Pensto
 
 def test_settings_masks_secrets(offline: Penstock) -> None:
     url = "postgresql://me:hunter2@db.test/penstock"
-    shown = offline.within(PENSTOCK_CONTROL_TOKEN="pst-secret", PENSTOCK_DATABASE_URL=url).ok("settings", "--json")
+    keys = {"PENSTOCK_SECRETS_MASTER_KEY": "5e" * 32, "PENSTOCK_SECRETS_OLD_MASTER_KEY": "01d" * 21 + "0"}
+    within = offline.within(PENSTOCK_CONTROL_TOKEN="pst-secret", PENSTOCK_DATABASE_URL=url, **keys)
+    shown = within.ok("settings", "--json")
     assert "pst-secret" not in shown
+    assert not [key for key in keys.values() if key in shown]
     assert "hunter2" not in shown
     assert "db.test/penstock" in shown
 
@@ -48,6 +51,12 @@ def test_serve_refuses_a_secret_in_argv_and_names_the_variable(offline: Penstock
     told = offline.refused("serve", "--set", "control.token=pst-secret", code=2)
     assert "PENSTOCK_CONTROL_TOKEN" in told
     assert "pst-secret" not in told
+
+
+def test_serve_takes_no_master_key_from_argv(offline: Penstock) -> None:
+    told = offline.refused("serve", "--set", f"secrets.master_key={'5e' * 32}", code=2)
+    assert "PENSTOCK_SECRETS_MASTER_KEY" in told
+    assert "5e5e" not in told
 
 
 def test_serve_names_a_bad_setting(offline: Penstock) -> None:

@@ -40,6 +40,7 @@ def restore(file: Path, force: bool, confirm: str | None) -> None:
             confirmed(name, confirm, warning=f"This will replace all {rows} rows of {where} by the backup of {taken}.")
         with output.action(f"Restoring the backup of {taken} to {where}") as running:
             running.done = f"done, {ready.run().total} rows, verified"
+        output.note(f"Keys, tokens and roles that were revoked after {taken} are valid again: revoke them anew.")
         if ready.unopened:
             output.warn(f"{ready.unopened} of {ready.secrets} secrets do not open with the master key in place.")
 

@@ -15,6 +15,6 @@ def rotate() -> None:
         done = upkeep.rotate_master_key(load_settings(), lambda _step: None)
         running.done = f"done, {done.resealed} secrets sealed again"
     if done.from_file:
-        output.note("The old key is gone from here. Backups made before open with it alone: make a new one.")
+        output.note("Backups made before open only with the old key, which is gone from here: make a new one.")
     else:
         output.note("Nothing is sealed under the old key any more: remove PENSTOCK_SECRETS_OLD_MASTER_KEY.")
