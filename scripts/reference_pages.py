@@ -37,6 +37,7 @@ MEANING = {
     "control.url": "Where the CLI finds the Platform API. Default: the running server's own, from its ready file.",
     "control.token": "The token that the CLI sends. Default: `HEROKU_API_KEY`, a saved login, the home's operator token.",
     "control.operator_email": "Who the first operator is, as `penstock auth:whoami` shows.",
+    "control.trusted_proxies": "Proxies, by address or CIDR block, whose `X-Forwarded-For` says where a sign-in comes from.",
     "engine.enabled": "Whether the embedded model runs.",
     "engine.model": "The local model that the engine loads; `penstock models` shows those that are there.",
     "engine.slots": "Answers that the engine works on at once; more requests wait in its queue.",
@@ -232,7 +233,7 @@ PAGES = {"settings.md": settings_page, "errors.md": errors_page, "interop.md": i
 def _default(path: str, default: Any) -> str:
     if path == "home":
         return "the platform's data folder"
-    return "none" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    return "none" if default in (None, ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def _row_default(field: msgspec.structs.FieldInfo) -> str:

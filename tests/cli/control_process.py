@@ -23,7 +23,9 @@ def main(home: Path, gateway_url: str) -> None:
     context = ControlContext(gateway_url=gateway_url, catalogue=build_catalogue(settings, (local,)), version="test")
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
-    server = uvicorn.Server(uvicorn.Config(api.build(db, context), log_level="warning", lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(api.build(db, context), log_level="warning", lifespan="off", proxy_headers=False)
+    )
     asyncio.run(server.serve(sockets=[listener]))
 
 

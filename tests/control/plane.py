@@ -1,10 +1,11 @@
 """A control plane on a real listener and a real database file, with a client that is signed in."""
 
 import contextlib
+import itertools
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def somebody(email: str = EMAIL) -> Actor:
 def serving(app: AsgiApp) -> Iterator[str]:
     """Serves an ASGI application on a free loopback port: its address."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, proxy_headers=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -119,12 +120,33 @@ def serving(app: AsgiApp) -> Iterator[str]:
         listener.close()
 
 
+def fast_clock() -> Callable[[], float]:
+    """A clock on which an hour passes at each look, so that no failed sign-in of one test slows another."""
+    hours = itertools.count(step=3600)
+    return lambda: float(next(hours))
+
+
 @contextlib.contextmanager
-def running_plane(home: Path, *, revocation_s: float = 0.0, database: str | None = None) -> Iterator[Plane]:
-    """The whole control plane over a new database: a file in ``home``, or the one at the URL ``database``."""
+def running_plane(
+    home: Path,
+    *,
+    revocation_s: float = 0.0,
+    clock: Callable[[], float] | None = None,
+    trusted_proxies: tuple[str, ...] = (),
+    database: str | None = None,
+) -> Iterator[Plane]:
+    """The whole control plane over a new database: a file in ``home``, or the one at the URL ``database``. ``clock``
+    is that of the slowing of sign-ins."""
     db = Database.open(database or home / "penstock.db", home=home)
     token = ensure_operator(db, home, EMAIL)
-    context = ControlContext(gateway_url=f"{GATEWAY}/", catalogue=CATALOGUE, version="0.0.0", revocation_s=revocation_s)
+    context = ControlContext(
+        gateway_url=f"{GATEWAY}/",
+        catalogue=CATALOGUE,
+        version="0.0.0",
+        revocation_s=revocation_s,
+        trusted_proxies=trusted_proxies,
+        clock=clock or fast_clock(),
+    )
     try:
         with (
             serving(build(db, context)) as url,

@@ -74,9 +74,9 @@ def test_everything_below_an_unknown_app_is_404(plane: Plane, what: str) -> None
     assert (status, body["resource"]) == (404, "app")
 
 
-def test_an_app_has_no_dynos_and_no_collaborators(plane: Plane) -> None:
+def test_an_app_has_no_dynos(plane: Plane) -> None:
     app = plane.app()
-    assert plane.ok("GET", f"/apps/{app}/dynos") == plane.ok("GET", f"/apps/{app}/collaborators") == []
+    assert plane.ok("GET", f"/apps/{app}/dynos") == []
 
 
 def test_an_app_has_no_pipeline(plane: Plane) -> None:

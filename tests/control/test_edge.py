@@ -11,7 +11,7 @@ import pytest
 from penstock.domain.access import Open
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import Operator
-from penstock.web.api import ApiError, Credentials, Reply, Request, Route, application, parse_credentials
+from penstock.web.api import ApiError, Credentials, Reply, Request, Route, SignedIn, application, parse_credentials
 from tests.control.plane import EMAIL, Plane, serving
 
 OPERATOR = Operator(id="o", email=EMAIL)
@@ -119,9 +119,8 @@ def failing(error: Exception) -> httpx.Response:
     def handle(request: Request) -> Reply:
         raise error
 
-    app = application(
-        [Route("GET", "/things/{thing}", handle, Open.OPERATOR)], authenticate=lambda credentials: OPERATOR
-    )
+    table = [Route("GET", "/things/{thing}", handle, Open.OPERATOR)]
+    app = application(table, authenticate=lambda credentials, caller: SignedIn(OPERATOR))
     with serving(app) as url:
         return httpx.get(f"{url}/things/secret-name", headers={"Authorization": "Bearer x"}, trust_env=False)
 

@@ -9,6 +9,7 @@ from penstock.domain.access import Role
 from penstock.domain.ids import new_id, secret_hash
 from penstock.domain.platform import App
 from penstock.store.errors import NameTakenError, NotFoundError, RetryableError
+from penstock.store.nouns.audit import AuditFilter
 from penstock.store.nouns.idempotency import Remembered
 from penstock.store.nouns.stores import Stores
 from penstock.store.paging import Page
@@ -171,7 +172,9 @@ def test_the_audit_log_takes_events_and_refuses_to_change_or_lose_one(stores: St
     for number in range(3):
         stores.audit.add(audit_event(f"app.{number}", app if number else None))
     assert [event.action for event in stores.audit.list()] == ["app.0", "app.1", "app.2"]
-    assert [event.action for event in stores.audit.list(app_id=app.id, limit=1)] == ["app.1"]
+    of_app, first = AuditFilter(app_id=app.id), Page(by="seq", size=1, last=2)
+    assert [event.action for event in stores.audit.list(of_app)] == ["app.1", "app.2"]
+    assert [event.action for event in stores.audit.list(of_app, page=first)] == ["app.1"]
     for statement in ("UPDATE audit_events SET action = 'x'", "DELETE FROM audit_events"):
         with pytest.raises(DBAPIError, match="append-only"), stores.db.write() as connection:
             connection.exec_driver_sql(statement)

@@ -44,6 +44,7 @@ class ControlParts:
             control_url=boot.control_url,
             catalogue=catalogue_of(boot.settings, boot.engines),
             version=penstock.__version__,
+            trusted_proxies=boot.settings.control.trusted_proxies,
         )
         self.app = api.build(self.db, context)
 

@@ -1,5 +1,8 @@
 """What the composition root tells the control plane about the deployment."""
 
+import time
+from collections.abc import Callable
+
 import msgspec
 
 from penstock.domain.catalogue import Catalogue
@@ -9,13 +12,15 @@ class ControlContext(msgspec.Struct, frozen=True, kw_only=True):
     """``gateway_url`` becomes the ``_URL`` config vars: scheme, host and port, no path (both quick-starts append one).
     ``control_url`` is where clients reach this plane; empty means that apps show the gateway as their web address.
     ``revocation_s`` is how long after a commit a gateway worker may still take a key that is gone: what revokes keys is
-    answered only then."""
+    answered only then. Of ``trusted_proxies`` X-Forwarded-For is believed; ``clock`` gives seconds that only grow."""
 
     gateway_url: str
     catalogue: Catalogue
     version: str
     control_url: str = ""
     revocation_s: float = 0.0
+    trusted_proxies: tuple[str, ...] = ()
+    clock: Callable[[], float] = time.monotonic
 
     @property
     def inference_url(self) -> str:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from penstock.control.names import ADDON_NAME, APP_NAME, invalid
+from penstock.control.names import ADDON_NAME, APP_NAME, EMAIL, invalid
+from penstock.domain.access import Role
 from penstock.web.api import ApiError, Request
 
 _LONGEST = 1024
@@ -18,6 +19,11 @@ Text = Annotated[str, Meta(max_length=_LONGEST, pattern=r"^[^\x00]*$")]
 AppName = Annotated[Text, Meta(extra_json_schema={"pattern": f"^{APP_NAME.pattern}$", "examples": ["serene-river"]})]
 AddOnName = Annotated[Text, Meta(extra_json_schema={"pattern": f"^{ADDON_NAME.pattern}$"})]
 Alias = Annotated[Text, Meta(extra_json_schema={"pattern": "^[A-Za-z][A-Za-z0-9_]{0,63}$", "examples": ["INFERENCE"]})]
+Email = Annotated[Text, Meta(extra_json_schema={"pattern": f"^{EMAIL.pattern}$", "examples": ["ann@example.com"]})]
+RoleName = Annotated[Text, Meta(extra_json_schema={"enum": [role.value for role in Role]})]
+SharedRoleName = Annotated[
+    Text, Meta(extra_json_schema={"enum": [role.value for role in Role if role is not Role.OWNER]})
+]
 
 
 class Ref(Struct, frozen=True):

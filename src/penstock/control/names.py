@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Callable, Container, Iterator
 
+from penstock.domain.access import Role
 from penstock.web.api import ApiError
 
 APP_NAME = re.compile(r"[a-z][a-z0-9-]{1,28}[a-z0-9]")
@@ -11,6 +12,8 @@ ADDON_NAME = re.compile(r"[a-z][a-z0-9-]{1,62}[a-z0-9]")
 ALIAS = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 REGIONS = ("us", "eu")
 VAR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
+# No quoted forms, and nothing that a path of a URL would have to escape: the Heroku CLI does not.
+EMAIL = re.compile(r"[A-Za-z0-9._+'=&~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]*[A-Za-z0-9])*")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _MODIFIERS = tuple(
@@ -87,6 +90,22 @@ def check_var_name(name: str) -> str:
             "and can only contain letters, digits, underscores, dots, and dashes."
         )
     return name
+
+
+def check_email(email: str, field: str) -> str:
+    """The email address in lower case, or a 422 that names the field."""
+    if len(email) > 254 or not EMAIL.fullmatch(email):
+        raise invalid(f"{field} must be an email address such as ann@example.com.")
+    return email.lower()
+
+
+def check_role(role: str | None, *allowed: Role) -> Role | None:
+    """One of the roles, or a 422 that lists them; None stays None."""
+    if role is None:
+        return None
+    if role not in allowed:
+        raise invalid(f"role must be one of {', '.join(allowed)}.")
+    return Role(role)
 
 
 def random_app_name() -> str:

@@ -54,6 +54,10 @@ _PARAMETERS = {
     "attachment": "An attachment's id, or its name on an app",
     "key": "A key's id or prefix, or an attachment's name",
     "service": "`heroku-inference` or its id",
+    "operator": "An operator's email or id, or `~` for oneself",
+    "token": "A token's id",
+    "authorization": "The id of one of one's own tokens",
+    "collaborator": "A collaborator's email or id",
     "plan": "A plan's full name, the part after the colon, or its id",
 }
 _REQUEST_ID = {
@@ -113,7 +117,7 @@ def statuses(route: Route) -> list[int]:
     """Every status that the route can answer with."""
     doc, found = _doc(route), [*_ALWAYS, *_doc(route).refusals]
     if route.access is not Open.PUBLIC:
-        found.append(401)
+        found += [401, 429]
     if not isinstance(route.access, Open):
         found.append(403)
     if "{" in route.path:

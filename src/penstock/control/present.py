@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from penstock.control.names import variable_names
 from penstock.control.plans import Plan, stable_id
 from penstock.domain import platform
+from penstock.domain.access import Role
 from penstock.domain.platform import SERVICE, STANDARD_PLAN, Operator
 
 Json = dict[str, Any]
@@ -35,6 +36,7 @@ class Account(Struct, frozen=True, kw_only=True):
     id: Id
     email: str
     name: str
+    role: Role
     verified: bool = True
     two_factor_authentication: bool = False
     allow_tracking: bool = False
@@ -219,7 +221,8 @@ def moment(at: datetime) -> datetime:
 
 def account(operator: Operator) -> Account:
     """GET /account."""
-    return Account(id=operator.id, email=operator.email, name=operator.email.partition("@")[0])
+    name = operator.email.partition("@")[0]
+    return Account(id=operator.id, email=operator.email, name=name, role=operator.role)
 
 
 def app(value: platform.App, *, web_url: str) -> App:
@@ -228,7 +231,7 @@ def app(value: platform.App, *, web_url: str) -> App:
     return App(
         id=value.id,
         name=value.name,
-        owner=Person(stable_id("owner", value.owner_email), value.owner_email),
+        owner=Person(value.owner_id or stable_id("owner", value.owner_email), value.owner_email),
         region=Named(stable_id("region", value.region), value.region),
         stack=stack,
         build_stack=stack,

@@ -1,11 +1,12 @@
 """Reads the settings tree from its four sources and explains every mistake by name, file and line."""
 
+import ipaddress
 import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_origin
 
 import msgspec
 import platformdirs
@@ -78,7 +79,17 @@ def load_settings(
         if value is not None:
             _assign(values, name, value, f"flag for {name}")
     values["home"] = str(Path(values.get("home") or default_home()).expanduser().absolute())
-    return msgspec.convert(values, Settings)
+    return _checked(msgspec.convert(values, Settings))
+
+
+def _checked(settings: Settings) -> Settings:
+    for entry in settings.control.trusted_proxies:
+        try:
+            ipaddress.ip_network(entry, strict=False)
+        except ValueError:
+            message = f"control.trusted_proxies: {entry!r} is no address and no network such as 10.0.0.0/8"
+            raise SettingsError(message) from None
+    return settings
 
 
 def _config_path(config: Path | None, env: Mapping[str, str], home: str | None) -> tuple[Path | None, bool]:
@@ -191,7 +202,9 @@ def _assign(values: dict[str, Any], path: str, value: Any, where: str, *, strict
 
 
 def _check(annotation: Any, value: Any, where: str, *, strict: bool) -> Any:
-    # Text from the environment or a flag is converted ("8400", "true"); a value from the file must have its type.
+    # Text from the environment or a flag is converted ("8400", "true", "a,b"); a value of the file must have its type.
+    if not strict and isinstance(value, str) and get_origin(annotation) is tuple:
+        value = [part.strip() for part in value.split(",") if part.strip()]
     try:
         return msgspec.to_builtins(msgspec.convert(value, annotation, strict=strict or not isinstance(value, str)))
     except msgspec.ValidationError as error:

@@ -30,13 +30,15 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The control plane's listener. ``url`` is where the CLI finds it; None means the running server's own address."""
+    """The control plane's listener. ``url`` is where the CLI finds it; None means the running server's own address.
+    ``trusted_proxies`` are addresses and CIDR blocks."""
 
     host: str = "127.0.0.1"
     port: Port = 8401
     url: str | None = None
     token: str | None = None
     operator_email: str = "operator@penstock.local"
+    trusted_proxies: tuple[str, ...] = ()
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

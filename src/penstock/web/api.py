@@ -8,7 +8,7 @@ import logging
 import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -20,7 +20,8 @@ from starlette.routing import Router
 
 from penstock.domain.access import Access, Open, Permission
 from penstock.domain.errors import PenstockError
-from penstock.domain.platform import Operator
+from penstock.domain.platform import Operator, OperatorToken
+from penstock.web.source import networks, source_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +64,24 @@ class Credentials(msgspec.Struct, frozen=True):
         return f"Credentials(user={self.user!r})"
 
 
+class Caller(NamedTuple):
+    """From which address credentials come, and in which request."""
+
+    source: str
+    request_id: str
+
+
+class SignedIn(NamedTuple):
+    """Whose credentials they are, and the token among them."""
+
+    operator: Operator
+    token: OperatorToken | None = None
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One call as a handler sees it. ``headers`` has lower-case names; ``body`` is the JSON value, None when absent;
-    ``operator`` is None on public routes only; ``source`` is the caller's address; ``access`` and ``ranges`` are the
-    route's, and ``checked`` is what has been asked of the guard so far."""
+    ``operator`` and the ``token`` in use are None on public routes only; ``source`` is the caller's address; ``access``
+    and ``ranges`` are the route's, and ``checked`` is what has been asked of the guard so far."""
 
     method: str
     path: str
@@ -79,6 +94,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     access: Access
     ranges: tuple[str, ...] = ()
+    token: OperatorToken | None = None
     checked: set[Permission] = msgspec.field(default_factory=set)
 
 
@@ -91,7 +107,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 Handler = Callable[[Request], Reply]
-Authenticate = Callable[[Credentials], Operator | None]
+Authenticate = Callable[[Credentials, Caller], SignedIn | None]
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
@@ -133,13 +149,22 @@ class Route(msgspec.Struct, frozen=True):
         return made and self.access is not Open.PUBLIC
 
 
-def application(routes: Sequence[Route], *, authenticate: Authenticate, body_limit: int = BODY_LIMIT) -> AsgiApp:
-    """The ASGI application of a table of routes. Handlers are synchronous and run in worker threads."""
+def application(
+    routes: Sequence[Route],
+    *,
+    authenticate: Authenticate,
+    trusted_proxies: Sequence[str] = (),
+    body_limit: int = BODY_LIMIT,
+) -> AsgiApp:
+    """The ASGI application of a table of routes. Handlers are synchronous and run in worker threads.
+
+    ``trusted_proxies`` are addresses and CIDR blocks whose X-Forwarded-For says where a request comes from."""
+    authenticator = _Authenticator(authenticate, trusted_proxies)
     table: dict[str, dict[str, Route]] = {}
     for route in routes:
         table.setdefault(route.path, {})[route.method] = route
     edges = [
-        StarletteRoute(path, _Edge(by_method, authenticate=authenticate, body_limit=body_limit))
+        StarletteRoute(path, _Edge(by_method, authenticator=authenticator, body_limit=body_limit))
         for path, by_method in table.items()
     ]
     return Router(edges, redirect_slashes=False, default=_not_found)
@@ -160,13 +185,35 @@ def parse_credentials(header: str | None) -> Credentials | None:
     return Credentials(secret, user) if colon and secret else None
 
 
+class _Authenticator:
+    """Says of a request where it comes from and, on routes that are not public, from whom."""
+
+    def __init__(self, authenticate: Authenticate, trusted_proxies: Sequence[str]) -> None:
+        self._authenticate = authenticate
+        self._trusted = networks(trusted_proxies)
+
+    def caller(self, incoming: StarletteRequest, request_id: str) -> Caller:
+        """The address and the request."""
+        peer = incoming.client.host if incoming.client else None
+        return Caller(source_of(peer, incoming.headers.getlist("x-forwarded-for"), self._trusted), request_id)
+
+    def signed_in(self, incoming: StarletteRequest, caller: Caller) -> SignedIn:
+        """Raises ApiError unauthorized, and what the authentication itself raises."""
+        credentials = parse_credentials(incoming.headers.get("authorization"))
+        found = self._authenticate(credentials, caller) if credentials else None
+        if found is None:
+            message = "Invalid credentials provided." if credentials else _NO_CREDENTIALS
+            raise ApiError(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})
+        return found
+
+
 class _Edge:
     """One path: reads the body, then authenticates and handles in a worker thread, and answers in any case."""
 
-    def __init__(self, by_method: dict[str, Route], *, authenticate: Authenticate, body_limit: int) -> None:
+    def __init__(self, by_method: dict[str, Route], *, authenticator: _Authenticator, body_limit: int) -> None:
         self._by_method = by_method
         self._path = next(iter(by_method.values())).path
-        self._authenticate = authenticate
+        self._authenticator = authenticator
         self._body_limit = body_limit
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -204,13 +251,8 @@ class _Edge:
 
     def _handle(self, route: Route, incoming: StarletteRequest, rest: tuple[bytes, str]) -> Reply:
         body, request_id = rest
-        credentials = parse_credentials(incoming.headers.get("authorization"))
-        operator = None
-        if route.access is not Open.PUBLIC:
-            operator = self._authenticate(credentials) if credentials else None
-            if operator is None:
-                message = "Invalid credentials provided." if credentials else _NO_CREDENTIALS
-                raise ApiError(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})
+        caller = self._authenticator.caller(incoming, request_id)
+        signed_in = None if route.access is Open.PUBLIC else self._authenticator.signed_in(incoming, caller)
         return route.handler(
             Request(
                 method=incoming.method,
@@ -219,9 +261,10 @@ class _Edge:
                 query=dict(incoming.query_params),
                 headers=dict(incoming.headers),
                 body=_json(body),
-                operator=operator,
+                operator=signed_in.operator if signed_in else None,
+                token=signed_in.token if signed_in else None,
                 request_id=request_id,
-                source=incoming.client.host if incoming.client else "unknown",
+                source=caller.source,
                 access=route.access,
                 ranges=route.doc.ranges if route.doc else (),
             )

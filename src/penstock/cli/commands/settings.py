@@ -35,6 +35,8 @@ def show(config: Path | None, json_: bool) -> None:
 def _spelled(shown: Any) -> Any:
     if shown is None:
         return ""
+    if isinstance(shown, tuple):
+        return ", ".join(shown)
     # As the file spells them, so that a value can be copied into it.
     return str(shown).lower() if isinstance(shown, bool) else shown
 

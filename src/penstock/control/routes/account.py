@@ -1,72 +1,106 @@
-"""Who the operator is, signing in, and whether the plane is well."""
+"""Who the operator is, their own tokens in Heroku's forms, and whether the plane is well."""
 
-from penstock.control import present
+from penstock.control import people, present
 from penstock.control.context import ControlContext
-from penstock.control.guard import operator_of
+from penstock.control.guard import actor_of, operator_of
+from penstock.control.operator_changes import OperatorChanges
+from penstock.control.people import Authorization
+from penstock.control.routes.operators import NewToken, token_terms
 from penstock.domain.access import Open
-from penstock.domain.ids import secret_hash
-from penstock.domain.platform import Operator
+from penstock.domain.platform import OperatorToken
+from penstock.store.errors import NotFoundError
 from penstock.store.nouns.stores import Stores
-from penstock.web.api import ApiError, Credentials, Doc, Reply, Request, Route, parse_credentials
+from penstock.web.api import ApiError, Doc, Reply, Request, Route
 
 
 class AccountRoutes:
-    """/account, /oauth/authorizations and /healthz."""
+    """/account, /oauth and /healthz."""
 
-    def __init__(self, stores: Stores, context: ControlContext) -> None:
+    def __init__(self, stores: Stores, context: ControlContext, changes: OperatorChanges) -> None:
         self._stores = stores
         self._context = context
+        self._changes = changes
 
     def routes(self) -> list[Route]:
         """The table of this noun."""
         you = Doc("account.show", "Show who you are", present.Account)
         same = Doc("account.show_user", "Show who you are, as Heroku's users API does", present.Account)
-        listed = Doc("authorization.list", "List authorizations: always empty", list[present.Json])
-        made = Doc("authorization.create", "Sign in with Basic credentials", present.Json, status=201, refusals=(401,))
+        listed = Doc("authorization.list", "List your tokens, without their secrets", list[Authorization])
+        made = Doc(
+            "authorization.create",
+            "Make a token; with Basic credentials that is a sign-in",
+            Authorization,
+            NewToken,
+            status=201,
+            makes="authorization",
+        )
+        one = Doc("authorization.show", "Show one of your tokens, without its secret", Authorization)
+        revoked = Doc("authorization.revoke", "Revoke one of your tokens", Authorization)
+        ended = Doc("session.end", "End the token in use, if it is one that expires", people.Session, refusals=(404,))
         health = Doc("health.show", "Show whether the database answers", present.Json)
+        own = "/oauth/authorizations/{authorization}"
         return [
             Route("GET", "/account", self.show, Open.OPERATOR, doc=you),
             Route("GET", "/users/~", self.show, Open.OPERATOR, doc=same),
             Route("GET", "/oauth/authorizations", self.authorizations, Open.OPERATOR, doc=listed),
-            Route("POST", "/oauth/authorizations", self.sign_in, Open.PUBLIC, doc=made),
+            Route("POST", "/oauth/authorizations", self.authorize, Open.OPERATOR, doc=made),
+            Route("GET", own, self.authorization, Open.OPERATOR, doc=one),
+            Route("DELETE", own, self.revoke, Open.OPERATOR, doc=revoked),
+            Route("DELETE", "/oauth/sessions/~", self.sign_out, Open.OPERATOR, doc=ended),
             Route("GET", "/healthz", self.health, Open.PUBLIC, doc=health),
         ]
-
-    def authenticate(self, credentials: Credentials) -> Operator | None:
-        """The operator whose token it is. A Basic user must be that operator's email, or empty."""
-        found = self._stores.operators.find_by_token(secret_hash(credentials.secret))
-        operator = None if found is None else found[0]
-        if operator is None or (credentials.user and credentials.user.lower() != operator.email.lower()):
-            return None
-        return operator
 
     def show(self, request: Request) -> Reply:
         """GET /account."""
         return Reply(200, present.account(operator_of(request)))
 
     def authorizations(self, request: Request) -> Reply:
-        """GET /oauth/authorizations: no tokens, because only their hashes are kept."""
-        return Reply(200, [])
-
-    def sign_in(self, request: Request) -> Reply:
-        """POST /oauth/authorizations, the CLI's ``login -i``: email and operator token as Basic credentials."""
-        credentials = parse_credentials(request.headers.get("authorization"))
-        operator = self.authenticate(credentials) if credentials and credentials.user else None
-        if operator is None or credentials is None:
-            raise ApiError(401, "unauthorized", "Invalid credentials provided: the password is an operator token.")
-        token = {"id": operator.id, "token": credentials.secret, "expires_in": None}
+        """GET /oauth/authorizations: the caller's tokens, without the secrets, of which only hashes are kept."""
+        owner = operator_of(request)
         return Reply(
-            201,
-            {
-                "id": operator.id,
-                "description": "operator token",
-                "scope": ["global"],
-                "access_token": token,
-                "user": {"id": operator.id, "email": operator.email, "full_name": None},
-            },
+            200, [people.authorization(token, owner) for token in self._stores.operators.list_tokens(owner.id)]
         )
+
+    def authorize(self, request: Request) -> Reply:
+        """POST /oauth/authorizations: a new token of the caller's. The CLI's ``login -i`` sends email and token as
+        Basic credentials, which makes it a sign-in."""
+        owner = operator_of(request)
+        description, expires_at = token_terms(request, owner)
+        made, secret = self._changes.mint(
+            owner.id,
+            description=description,
+            expires_at=expires_at,
+            by=actor_of(request),
+            sign_in=request.headers["authorization"].lower().startswith("basic"),
+        )
+        return Reply(201, people.authorization(made, owner, secret=secret))
+
+    def authorization(self, request: Request) -> Reply:
+        """GET /oauth/authorizations/ID."""
+        return Reply(200, people.authorization(self._own(request), operator_of(request)))
+
+    def revoke(self, request: Request) -> Reply:
+        """DELETE /oauth/authorizations/ID."""
+        owner = operator_of(request)
+        gone = self._changes.revoke(owner.id, self._own(request).id, by=actor_of(request))
+        return Reply(200, people.authorization(gone, owner))
+
+    def sign_out(self, request: Request) -> Reply:
+        """DELETE /oauth/sessions/~ ends the token in use, if it is one that expires: those come from signing in. One
+        that was made to stay is not ended by a CLI that logs out, as Heroku keeps one's API key."""
+        owner, token = operator_of(request), request.token
+        if token is None or token.expires_at is None:
+            raise ApiError(404, "not_found", "Couldn't find that session.", resource="session")
+        gone = self._changes.revoke(owner.id, token.id, by=actor_of(request))
+        return Reply(200, people.Session(id=gone.id, description=gone.description))
 
     def health(self, request: Request) -> Reply:
         """GET /healthz: 200 when the database answers, else 503."""
         self._stores.keys.revision()
         return Reply(200, {"status": "ok", "version": self._context.version})
+
+    def _own(self, request: Request) -> OperatorToken:
+        found = self._stores.operators.find_token(request.params["authorization"])
+        if found is None or found.operator_id != operator_of(request).id:
+            raise NotFoundError("token")
+        return found

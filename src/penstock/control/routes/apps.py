@@ -7,9 +7,10 @@ import msgspec
 from penstock.control import paging, present
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
-from penstock.control.fields import AppName, Reference, named, read
+from penstock.control.fields import AppName, Reference, Text, named, read, required
 from penstock.control.guard import Guard, actor_of
 from penstock.control.names import check_app_name, check_region, invalid
+from penstock.control.operator_changes import OperatorChanges
 from penstock.control.present import App, Json, Release
 from penstock.domain import platform
 from penstock.domain.access import Permission
@@ -28,10 +29,11 @@ class NewApp(msgspec.Struct, frozen=True):
     stack: Reference | None = None
 
 
-class Rename(msgspec.Struct, frozen=True):
-    """The new name of an app."""
+class AppChange(msgspec.Struct, frozen=True):
+    """The new name of an app, or its new owner: an operator's email or id."""
 
-    name: AppName
+    name: AppName | None = None
+    owner: Text | None = None
 
 
 class AppRoutes:
@@ -41,6 +43,7 @@ class AppRoutes:
         self._stores = stores
         self._context = context
         self._changes = changes
+        self._people = OperatorChanges(stores)
         self._guard = Guard(stores)
 
     def routes(self) -> list[Route]:
@@ -49,21 +52,19 @@ class AppRoutes:
         every = Doc("app.list", "List the apps that you may read", list[App], ranges=("name", "id"))
         yours = msgspec.structs.replace(every, id="app.list_yours", summary="The same, as the CLI asks for it")
         one = Doc("app.show", "Show an app", App)
-        rename = Doc("app.update", "Rename an app", App, Rename)
+        change = Doc("app.update", "Rename an app, or make another operator its owner", App, AppChange)
         gone = Doc("app.destroy", "Destroy an app with all that hangs on it", App)
         history = Doc("release.list", "List the releases of an app", list[Release], ranges=("version",))
         dynos = Doc("app.dynos", "List dynos: there are none here", list[Json])
-        shared = Doc("collaborator.list", "List who shares an app", list[Json])
         return [
             Route("POST", "/apps", self.create, Permission.APPS_CREATE, doc=made),
             Route("GET", "/apps", self.list_all, Permission.APP_READ, doc=every),
             Route("GET", "/users/~/apps", self.list_all, Permission.APP_READ, doc=yours),
             Route("GET", "/apps/{app}", self.show, Permission.APP_READ, doc=one),
-            Route("PATCH", "/apps/{app}", self.update, Permission.APP_SHARE, doc=rename),
+            Route("PATCH", "/apps/{app}", self.update, Permission.APP_SHARE, doc=change),
             Route("DELETE", "/apps/{app}", self.destroy, Permission.APP_DESTROY, revokes=True, doc=gone),
             Route("GET", "/apps/{app}/releases", self.releases, Permission.APP_READ, doc=history),
             Route("GET", "/apps/{app}/dynos", self.none_of, Permission.APP_READ, doc=dynos),
-            Route("GET", "/apps/{app}/collaborators", self.none_of, Permission.APP_READ, doc=shared),
         ]
 
     def create(self, request: Request) -> Reply:
@@ -92,10 +93,18 @@ class AppRoutes:
         return self._reply(self._guard.app(request, request.params["app"]))
 
     def update(self, request: Request) -> Reply:
-        """PATCH /apps/APP renames."""
-        name = check_app_name(read(request, Rename).name)
-        app = self._guard.app(request, request.params["app"])
-        return self._reply(self._changes.rename_app(app, name, by=actor_of(request)))
+        """PATCH /apps/APP renames, or makes another operator the owner; for that it takes what destroying it takes."""
+        app, asked = self._guard.app(request, request.params["app"]), read(request, AppChange)
+        if asked.owner is None:
+            name = check_app_name(required(asked.name, "name"))
+            return self._reply(self._changes.rename_app(app, name, by=actor_of(request)))
+        if asked.name is not None:
+            raise invalid("name and owner cannot change in one request.")
+        self._guard.app(request, app.id, Permission.APP_DESTROY)
+        heir = self._stores.operators.find(asked.owner)
+        if heir is None:
+            raise invalid(f"owner: no operator has the email or id {asked.owner[:80]}.")
+        return self._reply(self._people.transfer(app, heir.id, by=actor_of(request)))
 
     def destroy(self, request: Request) -> Reply:
         """DELETE /apps/APP, with all that hangs on it."""

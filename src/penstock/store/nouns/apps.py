@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, delete, exc, insert, or_, select, true, update
 
-from penstock.domain.platform import App
+from penstock.domain.platform import App, Operator
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
 from penstock.store.paging import Page, cut
@@ -70,6 +70,13 @@ class AppStore:
             except exc.IntegrityError as error:
                 raise NameTakenError("app", str(name)) from error
             if changed.rowcount == 0:
+                raise NotFoundError("app")
+
+    def pass_on(self, app_id: str, owner: Operator) -> None:
+        """Makes an operator the app's owner. Raises NotFoundError."""
+        values = {"owner_id": owner.id, "owner_email": owner.email}
+        with self._db.write() as connection:
+            if connection.execute(update(apps).where(apps.c.id == app_id).values(**values)).rowcount == 0:
                 raise NotFoundError("app")
 
     def remove(self, app_id: str) -> None:

@@ -1,15 +1,27 @@
 """The audit log: rows are added with the change they tell of, in its transaction, and never changed or removed."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row, insert, select
 
 from penstock.domain.platform import AuditEvent
 from penstock.store.database import Database
+from penstock.store.paging import Page, cut
 from penstock.store.schema import audit_events
 
 _FIELDS = tuple(name for name in AuditEvent.__struct_fields__ if name != "seq")
+
+
+class AuditFilter(NamedTuple):
+    """Which events: all, or those of one app, from a time on, whose action begins with a word such as ``addon``."""
+
+    app_id: str | None = None
+    since: datetime | None = None
+    action: str | None = None
+
+
+EVERYTHING = AuditFilter()
 
 
 class AuditStore:
@@ -23,15 +35,15 @@ class AuditStore:
         with self._db.write() as connection:
             connection.execute(insert(audit_events).values(**{name: getattr(event, name) for name in _FIELDS}))
 
-    def list(
-        self, *, app_id: str | None = None, since: datetime | None = None, after: int = 0, limit: int = 200
-    ) -> tuple[AuditEvent, ...]:
-        """At most ``limit`` events with a ``seq`` above ``after``, oldest first: all, or those of one app."""
-        query = select(audit_events).where(audit_events.c.seq > after).order_by(audit_events.c.seq).limit(limit)
-        if app_id is not None:
-            query = query.where(audit_events.c.app_id == app_id)
-        if since is not None:
-            query = query.where(audit_events.c.at >= since)
+    def list(self, chosen: AuditFilter = EVERYTHING, *, page: Page | None = None) -> tuple[AuditEvent, ...]:
+        """The events of one page by ``seq``, or all; the oldest first."""
+        query = cut(select(audit_events), page, {"seq": audit_events.c.seq})
+        if chosen.app_id is not None:
+            query = query.where(audit_events.c.app_id == chosen.app_id)
+        if chosen.since is not None:
+            query = query.where(audit_events.c.at >= chosen.since)
+        if chosen.action is not None:
+            query = query.where(audit_events.c.action.startswith(chosen.action, autoescape=True))
         with self._db.read() as connection:
             return tuple(_event(row) for row in connection.execute(query))
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, delete, exc, insert, or_, select, update
+from sqlalchemy import Row, delete, exc, func, insert, or_, select, update
 
 from penstock.domain.access import Role
 from penstock.domain.ids import new_id
@@ -38,8 +38,9 @@ class OperatorStore:
         return _operator(row), _token(token)
 
     def find(self, ref: str) -> Operator | None:
-        """The operator of that id or email, or None."""
-        query = select(operators).where(or_(operators.c.id == ref, operators.c.email == ref))
+        """The operator of that id or email, in any case of letters, or None."""
+        known = or_(operators.c.id == ref, func.lower(operators.c.email) == ref.lower())
+        query = select(operators).where(known)
         with self._db.read() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _operator(row)
@@ -55,6 +56,14 @@ class OperatorStore:
         """All operators by email."""
         with self._db.read() as connection:
             return tuple(_operator(row) for row in connection.execute(select(operators).order_by(operators.c.email)))
+
+    def lock(self, *ids: str | None) -> dict[str, Operator]:
+        """Those operators and every owner, by id, as they are now and stay until the transaction ends: what depends on
+        a role, or on how many owners there are, is decided on these."""
+        wanted = or_(operators.c.role == Role.OWNER.value, operators.c.id.in_([one for one in ids if one is not None]))
+        with self._db.write() as connection:
+            rows = connection.execute(select(operators).where(wanted).order_by(operators.c.id).with_for_update())
+            return {row.id: _operator(row) for row in rows}
 
     def add(self, email: str, *, role: Role) -> Operator:
         """A new operator. Raises NameTakenError."""
@@ -93,6 +102,9 @@ class OperatorStore:
         """Removes the operator with all tokens; their apps pass to ``heir``. Raises NotFoundError."""
         with self._db.write() as connection:
             owned = update(apps).where(apps.c.owner_id == operator_id)
+            inherited = select(apps.c.id).where(apps.c.owner_id == operator_id)
+            shared = collaborators.c.app_id.in_(inherited), collaborators.c.operator_id == heir.id
+            connection.execute(delete(collaborators).where(*shared))
             connection.execute(owned.values(owner_id=heir.id, owner_email=heir.email))
             connection.execute(delete(operator_tokens).where(operator_tokens.c.operator_id == operator_id))
             connection.execute(delete(collaborators).where(collaborators.c.operator_id == operator_id))
