@@ -73,9 +73,10 @@ class Platform:
         """DELETE, with a JSON body where the route takes one. Raises PlatformError."""
         return _decode(self._send("DELETE", path, body=body))
 
-    def authorize(self, email: str, token: str) -> dict[str, Any]:
-        """Trade an email address and a token for an authorization. Raises PlatformError."""
-        body = {"description": "penstock login", "expires_in": 2592000, "scope": ["global"]}
+    def authorize(self, email: str, token: str, *, description: str, expires_in: int) -> dict[str, Any]:
+        """Trade an email address, or none, and a token for an authorization that lasts so many seconds. Raises
+        PlatformError."""
+        body = {"description": description, "expires_in": expires_in, "scope": ["global"]}
         credentials = httpx.BasicAuth(email.encode(), token.encode())
         response = self._send("POST", "/oauth/authorizations", body=body, auth=credentials)
         found: dict[str, Any] = _decode(response)

@@ -26,6 +26,10 @@ class Entry(NamedTuple):
 
 
 COMMANDS: dict[str, Entry] = {
+    "access": Entry("admin.access:list_access", "list who has access to an app"),
+    "access:add": Entry("admin.access:add", "share an app with an operator"),
+    "access:remove": Entry("admin.access:remove", "stop sharing an app with an operator"),
+    "access:update": Entry("admin.access:update", "give a collaborator another role"),
     "addons": Entry("addons:list_addons", "list add-ons and attachments"),
     "addons:attach": Entry("attachments:attach", "attach an add-on to an app"),
     "addons:create": Entry("addons:create", "create an add-on"),
@@ -45,8 +49,9 @@ COMMANDS: dict[str, Entry] = {
     "apps:create": Entry("apps:create", "create an app"),
     "apps:destroy": Entry("apps:destroy", "destroy an app with all its add-ons"),
     "apps:info": Entry("apps:info", "show an app"),
+    "audit": Entry("admin.audit:show", "show who did what"),
     "auth:login": Entry("auth:login", "log in with an email address and a token"),
-    "auth:logout": Entry("auth:logout", "forget the saved login"),
+    "auth:logout": Entry("auth:logout", "end the saved login"),
     "auth:token": Entry("auth:token", "print the token in use"),
     "auth:whoami": Entry("auth:whoami", "print who you are"),
     "backup": Entry("admin.backup:back_up", "write a backup of the database to a file, while servers run"),
@@ -70,12 +75,19 @@ COMMANDS: dict[str, Entry] = {
     "models:add": Entry("models:add", "register a GGUF file under an id"),
     "models:pull": Entry("models:pull", "fetch model weights"),
     "models:remove": Entry("models:remove", "remove model weights from this machine"),
+    "operators": Entry("admin.operators:list_operators", "list the operators and their roles"),
+    "operators:add": Entry("admin.operators:add", "make an operator and their first token"),
+    "operators:remove": Entry("admin.operators:remove", "remove an operator and end their tokens"),
+    "operators:update": Entry("admin.operators:update", "change an operator's role or email address"),
     "plugins": Entry("plugins:list_plugins", "list plugins (the AI commands are built in)"),
     "plugins:install": Entry("plugins:install", "accepted for compatibility: the AI commands are built in"),
     "restore": Entry("admin.backup:restore", "replace the database by a backup"),
     "secrets:rotate": Entry("admin.secrets:rotate", "seal every secret under a new master key, while servers run"),
     "serve": Entry("serve:serve", "run the gateway, the control plane and the embedded model"),
     "settings": Entry("settings:show", "print the settings in effect"),
+    "tokens": Entry("admin.operators:list_tokens", "list your tokens"),
+    "tokens:create": Entry("admin.operators:create_token", "make a token"),
+    "tokens:revoke": Entry("admin.operators:revoke_token", "revoke a token"),
 }
 
 _ALIASES = {

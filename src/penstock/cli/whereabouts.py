@@ -13,6 +13,9 @@ from penstock.settings.tree import ControlSettings, Settings
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - what a listener may be bound to
 
+# Where a token of save_login comes from.
+SAVED_LOGIN = "the saved login"
+
 
 class Token(NamedTuple):
     """A bearer token and where it came from, for messages. Never printed but by auth:token."""
@@ -30,13 +33,15 @@ class Whereabouts(NamedTuple):
 
 
 def find(control_url: str | None = None) -> Whereabouts:
-    """Address: flag, PENSTOCK_CONTROL_URL or the file, the running server's ready file, its host and port.
+    """Address: flag, PENSTOCK_CONTROL_URL or the file, the running server's ready file, the last saved login, the
+    server's host and port.
 
     Token: PENSTOCK_CONTROL_TOKEN or the file, HEROKU_API_KEY, the saved login for the address, the local operator's.
     """
     settings = load_settings()
     ready = ready_file(settings)
-    control = (control_url or settings.control.url or ready.get("control") or _own(settings.control)).rstrip("/")
+    known = control_url or settings.control.url or ready.get("control") or _last_login(settings)
+    control = (known or _own(settings.control)).rstrip("/")
     if urlsplit(control).scheme not in ("http", "https") or not urlsplit(control).hostname:
         raise CliError(f"The control plane's address {control} is not an http:// or https:// URL.", exit_code=2)
     return Whereabouts(control, _token(settings, control, ready), settings)
@@ -73,13 +78,17 @@ def save_login(settings: Settings, control: str, secret: str | None) -> None:
     part.replace(path)
 
 
+def _last_login(settings: Settings) -> str | None:
+    return next(reversed(_read_object(_logins_path(settings))), None)
+
+
 def _token(settings: Settings, control: str, ready: dict[str, Any]) -> Token | None:
     if settings.control.token:
         return Token(settings.control.token, "PENSTOCK_CONTROL_TOKEN")
     if key := os.environ.get("HEROKU_API_KEY"):
         return Token(key, "HEROKU_API_KEY")
     if saved := _read_object(_logins_path(settings)).get(control):
-        return Token(str(saved), "the saved login")
+        return Token(str(saved), SAVED_LOGIN)
     path = Path(settings.home) / "tokens" / "operator"
     # The operator's token opens everything here: it goes to this machine or to the server that wrote it, nowhere else.
     if not _is_here(control, ready):

@@ -1,0 +1,60 @@
+"""The command that shows the audit log."""
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+import click
+
+from penstock.cli import output
+from penstock.cli.client import Platform, segment
+from penstock.cli.options import app_option, json_option, with_platform
+
+# The server's longest page.
+_PAGES = {"Range": "seq ..; max=1000"}
+_WIDTH = 100
+
+
+@click.command("audit")
+@app_option(required=False)
+@click.option("--since", metavar="TIME", help="24h, 7d, or an ISO 8601 time such as 2026-01-31T12:00:00Z.")
+@click.option("--action", metavar="ACTION", help="Only these, such as addon.create; or by their beginning: token.")
+@json_option
+@with_platform
+def show(platform: Platform, app: str | None, since: str | None, action: str | None, json_: bool) -> None:
+    """Show who did what, oldest first: to an app, or to anything."""
+    chosen = {name: item for name, item in {"since": since, "action": action}.items() if item}
+    path = f"/apps/{segment(app)}/audit-events" if app else "/audit-events"
+    found = platform.get_all(f"{path}?{urlencode(chosen)}" if chosen else path, headers=_PAGES)
+    if json_:
+        output.as_json(found)
+        return
+    if not found:
+        output.value("Nothing happened.")
+        return
+    output.table(("Time", "Who", "Action", "Object", "From", "Change"), [_row(event) for event in found])
+
+
+def _row(event: dict[str, Any]) -> tuple[str, ...]:
+    name = event["object"]["name"] or event["object"]["id"] or ""
+    if event["app"] and event["app"]["name"] != name:
+        name = f"{event['app']['name']}/{name}"
+    cells = (event["at"], event["actor"]["email"], event["action"], name, event["source"], _change(event))
+    return tuple(output.printable(str(cell)).replace("\n", " ") for cell in cells)
+
+
+def _change(event: dict[str, Any]) -> str:
+    """``role: member -> viewer`` for what differs, the fields alone where there is only a before or an after."""
+    before, after = event["before"], event["after"]
+    if before is None or after is None:
+        shown = ", ".join(f"{name}: {_short(item)}" for name, item in (before or after or {}).items())
+    else:
+        names = [name for name in {**before, **after} if before.get(name) != after.get(name)] or [*after]
+        shown = ", ".join(f"{name}: {_short(before.get(name))} -> {_short(after.get(name))}" for name in names)
+    return shown if len(shown) <= _WIDTH else f"{shown[: _WIDTH - 3]}..."
+
+
+def _short(item: object) -> str:
+    if item is None:
+        return "-"
+    return item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
