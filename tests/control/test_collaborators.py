@@ -44,7 +44,7 @@ def test_a_collaborator_gets_another_role_and_is_removed_by_email_or_id(plane: P
     [
         ({}, "user"),
         ({"user": "nobody@example.com"}, "user"),
-        ({"user": 1}, "id"),
+        ({"user": 1}, "user"),
         ({"user": EMAIL}, "user"),
         ({"user": "dora@example.com", "role": "owner"}, "role"),
     ],

@@ -74,7 +74,7 @@ def routes(stores: Stores, context: ControlContext) -> list[Route]:
     )
     return [
         msgspec.structs.replace(
-            route, handler=_translating(_settled(remembering(guarded(route), stores), context), stores.db)
+            route, handler=_translating(_settled(remembering(guarded(route), stores), context), stores)
         )
         for route in with_document([row for table in tables for row in table.routes()], version=context.version)
     ]
@@ -136,11 +136,11 @@ def _settled(route: Route, context: ControlContext) -> Handler:
     return handle
 
 
-def _translating(handler: Handler, db: Database) -> Handler:
+def _translating(handler: Handler, stores: Stores) -> Handler:
     def handle(request: Request) -> Reply:
         try:
             # What lost against a change by somebody else looks at the new state, as if it had come later.
-            return db.retrying(lambda: handler(request))
+            return stores.db.retrying(lambda: handler(request))
         except NotFoundError as error:
             resource, words = _RESOURCES[error.noun]
             raise ApiError(404, "not_found", f"Couldn't find that {words}.", resource=resource) from error
