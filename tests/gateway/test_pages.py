@@ -12,6 +12,7 @@ from penstock.providers.wire_out import available_models
 from tests.gateway.conftest import Gateway
 from tests.gateway.test_keys import provision
 from tests.gateway.test_underway import Table
+from tests.server import Server
 from tests.upstream import Exchange
 
 
@@ -105,3 +106,15 @@ def test_a_model_is_ready_when_one_of_its_engines_answers_and_others_are_taken_a
     assert not asyncio.run(health.serves(Model(id="m", owner="o", targets=(down,))))
     assert asyncio.run(health.serves(Model(id="m", owner="o", targets=(down, other))))
     assert not asyncio.run(health.serves(Model(id="m", owner="o")))
+
+
+def test_on_the_embedded_engine_standard_answers_under_its_own_id_and_is_ready(penstock_server: Server) -> None:
+    token = (penstock_server.home / "tokens" / "operator").read_text().strip()
+    found = httpx.get(f"{penstock_server.control}/apps/hello/addons", headers={"authorization": f"Bearer {token}"})
+    headers = {"authorization": f"Bearer {penstock_server.config_var('hello', 'INFERENCE_KEY')}"}
+    body = {"model": "standard", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
+    answer = httpx.post(f"{penstock_server.gateway}/v1/chat/completions", json=body, headers=headers, timeout=60)
+    assert answer.json()["model"] == "smollm2-135m-instruct"
+    told = httpx.get(f"{penstock_server.gateway}/models/{found.json()[0]['id']}", headers=headers).json()
+    assert (told["model_id"], told["ready"]) == ("standard", "Yes")
+    assert told["avg_performance"].startswith("latency ")

@@ -267,3 +267,17 @@ def test_unwritten_uses_are_bounded_and_the_oldest_go_first() -> None:
         assert min(uses.seen.values()) == 10.0
 
     asyncio.run(run())
+
+
+def test_uses_are_written_now_and_then_and_once_each() -> None:
+    async def run() -> None:
+        written: list[dict[str, float]] = []
+        uses = Uses(lambda taken: written.append(dict(taken)), every_s=0.005)
+        follower = asyncio.create_task(uses.follow())
+        for use in ({"a": 1.0}, {"a": 2.0, "b": 2.0}):
+            uses.seen |= use
+            await until(lambda: not uses.seen)
+        follower.cancel()
+        assert written == [{"a": 1.0}, {"a": 2.0, "b": 2.0}]
+
+    asyncio.run(run())

@@ -50,11 +50,11 @@ class GatewayParts:
         self.app = Gateway(line, self.keys, health, max_body_bytes=settings.gateway.max_body_bytes)
 
     async def aclose(self) -> None:
-        """Write the last uses of keys, close connections, then the journal, then the database."""
-        await self.keys.uses.flush()
+        """Close connections, then the journal, then write the last uses of keys and close the database."""
         for transport in self.transports:
             await transport.aclose()
         self.journal.close()
+        await self.keys.uses.flush()
         self.db.close()
 
     def _adapters(self, boot: Boot) -> Mapping[str, Adapter]:

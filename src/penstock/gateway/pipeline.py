@@ -1,7 +1,7 @@
 """The line that every chat request takes, stage by stage. What it promises, each pinned by a test:
 
-1. Every admitted request ends in exactly one settle, whatever happens: disconnect, crash of the upstream, refusal. What
-   a killed worker had open stays in its journal as admitted, for the ledger to settle.
+1. Every admitted request ends in exactly one settle, whatever happens: disconnect, revocation, crash of the upstream.
+   What a killed worker had open stays in its journal as admitted, for the ledger to settle.
 2. No upstream call before admission; no byte to the client before the first upstream event, so that early failures
    keep their HTTP status.
 3. Fallback only before the first event. After it a failure ends the stream with a typed error, never with an

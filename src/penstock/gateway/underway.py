@@ -94,14 +94,15 @@ class Underway:
 class Uses:
     """When each key was last used at this worker, written to the store now and then instead of by each request."""
 
-    def __init__(self, write: Callable[[Mapping[str, float]], None]) -> None:
+    def __init__(self, write: Callable[[Mapping[str, float]], None], *, every_s: float = FLUSH_S) -> None:
         self._write = write
+        self._every_s = every_s
         self.seen: dict[str, float] = {}  # key id to Unix time, one store per request
 
     async def follow(self) -> None:
-        """Write every ``FLUSH_S`` until cancelled."""
+        """Write every ``every_s`` until cancelled."""
         while True:
-            await asyncio.sleep(FLUSH_S)
+            await asyncio.sleep(self._every_s)
             await self.flush()
 
     async def flush(self) -> None:
