@@ -1,5 +1,8 @@
 """Keys over the Platform API: limited ones, rotation with grace, revocation, and who may."""
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -231,3 +234,44 @@ def test_a_key_that_expired_long_ago_is_cleared_away_by_the_next_change(new_plan
     new_plane.ok("POST", f"/apps/{app}/keys", attachment="INFERENCE")
     held = {key["id"] for key in new_plane.ok("GET", f"/apps/{app}/keys")}
     assert (old.key.id in held, recent.key.id in held) == (False, True)
+
+
+def at_once(count: int, act: Callable[[], int]) -> list[int]:
+    """What ``act`` returns in so many threads that start together."""
+    start = threading.Barrier(count)
+
+    def run(_: int) -> int:
+        start.wait()
+        return act()
+
+    with ThreadPoolExecutor(count) as pool:
+        return [*pool.map(run, range(count))]
+
+
+def test_rotations_at_the_same_time_leave_one_key_and_it_is_the_one_shown(plane: Plane) -> None:
+    app, _ = made_with(plane)
+    path, headers = f"{plane.url}/apps/{app}/keys/INFERENCE/actions/rotate", dict(plane.http.headers)
+    found = at_once(8, lambda: httpx.post(path, json={"grace_s": 0}, headers=headers, timeout=30).status_code)
+    assert found == [201] * 8
+    [left] = plane.ok("GET", f"/apps/{app}/keys")
+    shown = plane.config(app)["INFERENCE_KEY"]
+    assert (shown[:12], plane.principal(shown) is not None) == (left["prefix"], True)
+
+
+def test_a_key_made_while_its_attachment_goes_is_not_left_behind(plane: Plane) -> None:
+    app, _ = made_with(plane)
+    headers, keys = dict(plane.http.headers), f"{plane.url}/apps/{app}/keys"
+    attachment = plane.ok("GET", f"/apps/{app}/addon-attachments/INFERENCE")["id"]
+    calls = iter([("DELETE", f"{plane.url}/addon-attachments/{attachment}", None)] + [
+        ("POST", keys, {"attachment": {"id": attachment}})
+    ] * 7)  # fmt: skip
+    order = threading.Lock()
+
+    def act() -> int:
+        with order:
+            method, url, body = next(calls)
+        return httpx.request(method, url, json=body, headers=headers, timeout=30).status_code
+
+    assert set(at_once(8, act)) <= {200, 201, 404, 422}
+    assert plane.ok("GET", keys) == []
+    assert plane.stores.keys.list_public(attachment_id=attachment) == ()

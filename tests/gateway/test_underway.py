@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
@@ -188,6 +189,35 @@ def test_a_look_up_that_fails_is_made_again() -> None:
             table.changed(secret_hash("gone"))
             await asyncio.wait_for(gone.task, 10)
             assert (gone.outcome, table.failing) == (KEY_REVOKED, 0)
+
+    asyncio.run(run())
+
+
+def test_a_flood_of_unknown_keys_does_not_delay_a_revocation() -> None:
+    class Stuck(Table):
+        """A table whose look-ups of single keys wait."""
+
+        waits = threading.Event()
+
+        def find_principal(self, digest: bytes, /) -> Principal | None:
+            if digest not in self.keys:
+                self.waits.wait(30)
+            return super().find_principal(digest)
+
+    async def run() -> None:
+        table = Stuck("gone")
+        async with following(table) as snapshot:
+            [gone] = await opened(snapshot, "gone")
+            flood = [Request(snapshot, f"unknown{number}") for number in range(100)]
+            await asyncio.sleep(0)
+            table.keys.clear()
+            table.changed(secret_hash("gone"))
+            await asyncio.wait_for(gone.task, 10)
+            assert gone.outcome == KEY_REVOKED
+            assert not any(one.task.done() for one in flood)
+            table.waits.set()
+            await asyncio.gather(*(one.task for one in flood))
+            assert {one.outcome for one in flood} == {"invalid_api_key"}
 
     asyncio.run(run())
 

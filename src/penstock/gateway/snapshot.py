@@ -7,10 +7,12 @@ database does not answer, known keys keep working and nothing is cut until it do
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import Principal
@@ -21,6 +23,8 @@ _MAX_KNOWN = 100_000
 _MAX_UNKNOWN = 10_000
 _UNKNOWN_S = 2.0
 _BATCH = 500
+
+T = TypeVar("T")
 
 
 class KeySource(Protocol):
@@ -51,6 +55,8 @@ class KeySnapshot:
         self._known: OrderedDict[bytes, Principal] = OrderedDict()
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._doubtful: set[bytes] = set()  # changed, with open requests, and not looked up again yet
+        # Its own thread: a flood of unknown keys, which are looked up in the common ones, must not delay a revocation.
+        self._follower = ThreadPoolExecutor(1, thread_name_prefix="keys")
         self._revision = source.revision()
         self.fresh = True
         self.underway = Underway()
@@ -93,7 +99,7 @@ class KeySnapshot:
         while True:
             await asyncio.sleep(self._poll_s)
             try:
-                revision, changed = await asyncio.to_thread(self._source.changes_since, self._revision)
+                revision, changed = await self._ask(lambda: self._source.changes_since(self._revision))
                 self._apply(revision, changed)
                 await self._review()
             except Exception as error:  # noqa: BLE001 - whatever the store raises, known keys go on
@@ -120,9 +126,12 @@ class KeySnapshot:
         """Look up again whose key has changed: a rename or a rotation with grace does not cut, a revocation does."""
         while self._doubtful:
             asked = tuple(self._doubtful)[:_BATCH]
-            found = await asyncio.to_thread(self._source.find_principals, asked)
+            found = await self._ask(functools.partial(self._source.find_principals, asked))
             self.underway.review(frozenset(asked), found)
             self._doubtful.difference_update(asked)
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._follower, question)
 
     def _remember_unknown(self, key_hash: bytes, until: float) -> None:
         with contextlib.suppress(KeyError):
