@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -241,18 +242,30 @@ def test_the_draft_of_a_killed_rotation_is_no_obstacle_and_goes(
     secrets.check(stores.db)
 
 
+class Meddling(MasterKeys):
+    """Keys that do something, once, when they are read next: between a row's being read and being sealed again."""
+
+    todo: ClassVar[list[Callable[[], None]]] = []
+
+    def read(self) -> tuple[bytes, ...]:
+        if self.todo:
+            self.todo.pop()()
+        return super().read()
+
+
 def test_a_row_changed_behind_the_rotation_keeps_its_change(
-    stores: Stores, secrets: Secrets, key_file: Path, another: Open
+    stores: Stores, secrets: Secrets, key_file: Path, address: str | Path
 ) -> None:
-    (key,) = read_master_keys(key_file)
-    server = another()
+    keys = Meddling(key_file)
 
     def step(text: str) -> None:
-        if text.startswith("api_keys"):
-            store_version_1(server, key, secrets.app.id, "V2", "changed")
+        if text.startswith("idempotency_keys"):
+            keys.todo.append(lambda: stores.config_vars.update(secrets.app.id, "V2", value="changed"))
 
-    rotate(stores.db, progress=step)
-    assert Stores(server).config_vars.list(secrets.app.id)["V2"] == "changed"
+    with contextlib.closing(Database.open(address, master_keys=keys)) as rotator:
+        assert rotate(rotator, progress=step).from_file
+    assert not keys.todo
+    assert stores.config_vars.list(secrets.app.id)["V2"] == "changed"
 
 
 def test_two_rotations_of_one_file_do_not_meet(stores: Stores, secrets: Secrets, key_file: Path) -> None:
@@ -340,18 +353,17 @@ class Interleaving(RuleBasedStateMachine):
                 self.running = None
                 return
 
-    @rule(who=st.integers(0, 1), name=st.sampled_from("ABCD"), value=st.text(max_size=3))
+    @rule(who=st.integers(0, 1), name=st.sampled_from("AB"), value=st.text(max_size=3))
     def set(self, who: int, name: str, value: str) -> None:
         """A process sets a config var."""
         self.processes[who].config_vars.update(self.app_id, name, value=value)
         self.values[name] = value
 
-    @rule(name=st.sampled_from("ABCD"), line=st.integers(0, 3))
-    def age(self, name: str, line: int) -> None:
-        """A stored value turns out to be of the first release, under a key that is in use."""
-        keys = read_master_keys(self.key_file)
+    @rule(name=st.sampled_from("AB"))
+    def come_late(self, name: str) -> None:
+        """A value that was sealed under the oldest key in use is stored now."""
         if name in self.values:
-            key = keys[line % len(keys)]
+            key = read_master_keys(self.key_file)[-1]
             store_version_1(self.processes[0].db, key, self.app_id, name, self.values[name])
 
     @rule(who=st.integers(0, 1))
@@ -387,4 +399,4 @@ class Interleaving(RuleBasedStateMachine):
 
 
 TestInterleaving = Interleaving.TestCase
-TestInterleaving.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+TestInterleaving.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)

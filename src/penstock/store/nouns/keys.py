@@ -212,15 +212,14 @@ def _note_changes(connection: Connection, hashes: Hashes) -> None:
         return
     count = len(hashes)
     bump = update(key_revision).values(revision=key_revision.c.revision + count)
-    last = connection.execute(bump.returning(key_revision.c.revision)).scalar_one()
+    last, pruned_to = connection.execute(bump.returning(key_revision.c.revision, key_revision.c.pruned_to)).one()
     first = last - count + 1
     connection.execute(
         insert(key_changes), [{"revision": first + at, "key_hash": digest} for at, digest in enumerate(hashes)]
     )
-    pruned_to = max(0, last - KEPT_CHANGES)
-    if pruned_to:
-        connection.execute(delete(key_changes).where(key_changes.c.revision <= pruned_to))
-        connection.execute(update(key_revision).values(pruned_to=pruned_to))
+    if last - KEPT_CHANGES > pruned_to:
+        connection.execute(delete(key_changes).where(key_changes.c.revision <= last - KEPT_CHANGES))
+        connection.execute(update(key_revision).values(pruned_to=last - KEPT_CHANGES))
 
 
 def _principals() -> Select[Any]:

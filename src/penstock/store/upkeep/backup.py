@@ -18,7 +18,6 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from penstock.domain.platform import AuditEvent
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
-from penstock.store.nouns.keys import KEPT_CHANGES
 from penstock.store.schema import REVISIONS, audit_events, key_changes, key_revision
 from penstock.store.sealed import TABLES, list_sealed
 from penstock.store.sealing import MasterKeys, Sealer, sync_folder
@@ -113,10 +112,9 @@ def _last_seq(connection: Connection) -> int:
 
 
 def _make_followers_forget(connection: Connection, revision: int) -> None:
-    """A revision that no follower of the old or the new state has seen, so far ahead that later pruning, which keeps
-    a number of changes, cannot reach back to theirs."""
+    """A revision that no follower of the old or of the restored state has seen, with nothing known before it."""
     restored = connection.execute(select(key_revision.c.revision)).scalar_one()
-    ahead = max(revision, restored) + KEPT_CHANGES + 1
+    ahead = max(revision, restored) + 1
     connection.execute(delete(key_changes))
     connection.execute(update(key_revision).values(revision=ahead, pruned_to=ahead))
 
