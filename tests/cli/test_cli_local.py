@@ -29,6 +29,10 @@ def test_settings_masks_secrets(offline: Penstock) -> None:
     assert not [key for key in keys.values() if key in shown]
     assert "hunter2" not in shown
     assert "db.test/penstock" in shown
+    url = "postgresql://db.test/penstock?user=me&password=hunter2&sslmode=require"
+    shown = offline.within(PENSTOCK_DATABASE_URL=url).ok("settings")
+    assert "hunter2" not in shown
+    assert "sslmode=require" in shown
 
 
 def test_no_weights_yet_says_how_to_get_some(offline: Penstock) -> None:
@@ -66,7 +70,12 @@ def test_serve_names_a_bad_setting(offline: Penstock) -> None:
 
 def test_set_pairs_become_settings_paths() -> None:
     assert parse_pairs(("engine.slots=8", "log.level=debug")) == {"engine.slots": "8", "log.level": "debug"}
-    for bad in ("engine.slots", "=8", "database.url=postgresql://me:secret@db/x"):
+    for bad in (
+        "engine.slots",
+        "=8",
+        "database.url=postgresql://me:secret@db/x",
+        "database.url=postgresql://db/x?password=x",
+    ):
         with pytest.raises(UsageError):
             parse_pairs((bad,))
 

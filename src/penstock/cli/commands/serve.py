@@ -54,7 +54,7 @@ def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
         path = path.strip()
         if not equals or not path:
             raise click.UsageError(f"--set {pair}: write section.key=value")
-        if path in SECRET_SETTINGS or (path == "database.url" and "@" in item):
+        if path in SECRET_SETTINGS or (path == "database.url" and ("@" in item or "password=" in item)):
             raise click.UsageError(f"--set {path}: a secret must not stand in argv; set {env_name(path)} instead")
         flags[path] = item
     return flags

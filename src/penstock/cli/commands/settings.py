@@ -1,5 +1,6 @@
 """The settings command: what is in effect here, after environment and file."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,14 @@ def _shown(path: str, found: Any) -> Any:
         return None
     if path in SECRET_SETTINGS:
         return "********"
-    if path == "database.url" and "@" in str(found):
-        scheme, _, rest = str(found).partition("://")
-        return f"{scheme}://********@{rest.rpartition('@')[2]}"
+    if path == "database.url":
+        return _masked(str(found))
     return found
+
+
+def _masked(url: str) -> str:
+    """A database URL whose user and passwords, also those of its options, are not for the screen."""
+    scheme, colon, rest = url.partition("://")
+    if "@" in rest:
+        rest = f"********@{rest.rpartition('@')[2]}"
+    return re.sub(r"(password=)[^&]*", r"\1********", f"{scheme}{colon}{rest}", flags=re.IGNORECASE)
