@@ -11,6 +11,7 @@ from penstock.store.errors import StoreError
 from penstock.store.nouns.stores import Stores
 from penstock.store.sealing import MasterKeys, new_master_key, read_master_keys
 from tests.cli.program import Penstock
+from tests.postgres import Postgres
 from tests.server import running
 from tests.store.nouns import add_all, add_app
 
@@ -109,6 +110,23 @@ def test_a_move_prints_the_setting_and_takes_no_password(
         told = offline.refused("db:copy", "--to", url)
         assert "PGPASSWORD" in told
         assert "hunter2" not in told
+
+
+def test_a_home_moves_to_postgresql_and_is_kept_there(
+    offline: Penstock, stores: Stores, postgres: Postgres, tmp_path: Path
+) -> None:
+    url = postgres.new_database(migrated=False).replace(":not-asked", "")
+    offline.ok("db:copy", "--to", url)
+    moved = offline.within(PENSTOCK_DATABASE_URL=url)
+    backup = str(tmp_path / "b.db")
+    moved.ok("secrets:rotate")
+    moved.ok("backup", backup)
+    name = moved.refused("restore", backup, "--force").rpartition("--confirm ")[2].strip()
+    moved.ok("restore", backup, "--force", "--confirm", name)
+    moved.ok("db:check")
+    moved.ok("db:copy", "--to", f"sqlite:///{tmp_path / 'back.db'}")
+    assert apps_of(tmp_path / "back.db", tmp_path / "home") == [("shop", {"A": "1"})]
+    postgres.drop(url)
 
 
 def test_a_key_moves_from_the_file_to_the_environment_by_a_rotation(

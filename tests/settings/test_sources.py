@@ -118,3 +118,11 @@ def test_the_tree_cannot_be_changed_after_it_was_read(tmp_path: Path) -> None:
     settings = load_settings(environ=home_env(tmp_path))
     with pytest.raises(AttributeError):
         settings.gateway.port = 1  # type: ignore[misc]
+
+
+def test_the_master_keys_are_not_in_what_a_log_would_print(tmp_path: Path) -> None:
+    key = "5e" * 32
+    env = home_env(tmp_path, PENSTOCK_SECRETS_MASTER_KEY=key, PENSTOCK_SECRETS_OLD_MASTER_KEY=key)
+    settings = load_settings(environ=env)
+    assert settings.secrets.master_key == settings.secrets.old_master_key == key
+    assert key not in repr(settings)

@@ -82,6 +82,9 @@ class SecretsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     master_key: str | None = None
     old_master_key: str | None = None
 
+    def __repr__(self) -> str:
+        return f"SecretsSettings(master_key_file={self.master_key_file!r})"
+
 
 class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The supervisor: development or production mode, and how long open answers may take after SIGTERM."""
