@@ -167,7 +167,7 @@ other programs in it use the proxy too, and are refused, and `HEROKU_API_KEY` is
 ## Login
 
 `penstock heroku login -i` asks for the email address and, as password, an operator token, and writes `~/.netrc` as the CLI
-does. The wrapper needs no login of the CLI's own. The login in a browser (`login` without `-i`) is not there.
+does; `heroku logout` ends that login. The wrapper needs no login of the CLI's own. The login in a browser (`login` without `-i`) is not there.
 
 ## A control plane elsewhere
 

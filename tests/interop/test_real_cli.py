@@ -11,7 +11,7 @@ import pytest
 from tests.interop.cases import SCENES, Case, Stage
 from tests.interop.conftest import Heroku
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 
 LINES = [
     pytest.param(scene, number, id=f"{case.line} -> {case.code}")
@@ -38,6 +38,7 @@ def outcomes(heroku: Heroku, api: httpx.Client) -> dict[str, list[Outcome]]:
             api.post("/apps", json={"name": app}).raise_for_status()
         return [perform(case, stage, heroku) for case in SCENES[name]]
 
+    api.post("/operators", json={"email": "guest@example.com", "role": "member"}).raise_for_status()
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(SCENES, pool.map(play, SCENES), strict=True))
 

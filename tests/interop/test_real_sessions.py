@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.interop.conftest import Heroku
@@ -32,12 +33,23 @@ def test_login_asks_for_email_and_token_and_keeps_them_in_its_own_netrc(
     assert "Logged in as operator@penstock.local" in shown
     assert token not in shown
     host = penstock_server.control.removeprefix("http://")
-    assert f"machine {host}\n" in (tmp_path / ".netrc").read_text()
+    saved = re.search(
+        rf"machine {host}\n\s+login operator@penstock\.local\n\s+password (\S+)", (tmp_path / ".netrc").read_text()
+    )
     bare = {name: item for name, item in env.items() if not name.startswith("PENSTOCK_")}
     bare |= {"HEROKU_HOST": penstock_server.control, "DISABLE_TELEMETRY": "true", "HEROKU_DISABLE_AUTOUPDATE": "true"}
     bare |= {"HEROKU_PARTICLEBOARD_URL": penstock_server.control, "GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig")}
-    done = subprocess.run([heroku.program, "whoami"], env=bare, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout == "operator@penstock.local\n", done.stderr
+    ran = [
+        subprocess.run([heroku.program, name], env=bare, capture_output=True, text=True, timeout=60, check=False)
+        for name in ("whoami", "logout")
+    ]
+    assert ran[0].stdout == "operator@penstock.local\n", ran[0].stderr
+    assert ran[1].returncode == 0, ran[1].stderr
+    assert saved
+    asked = httpx.get(
+        f"{penstock_server.control}/account", headers={"Authorization": f"Bearer {saved[1]}"}, trust_env=False
+    )
+    assert asked.status_code == 401
 
 
 def test_login_with_a_wrong_token_writes_nothing(heroku: Heroku, tmp_path: Path) -> None:
