@@ -23,6 +23,7 @@ from penstock.domain.platform import Actor, Principal
 from penstock.store.database import Database
 from penstock.store.nouns.stores import Stores
 from penstock.web.api import AsgiApp
+from tests.control.described import Described
 
 EMAIL = "operator@penstock.local"
 GATEWAY = "http://127.0.0.1:8400"
@@ -40,7 +41,7 @@ CATALOGUE = Catalogue(
 
 @dataclass(frozen=True)
 class Plane:
-    """A running control plane. ``http`` sends the operator's token."""
+    """A running control plane. ``http`` sends the operator's token, and holds every reply against the document."""
 
     home: Path
     url: str
@@ -157,6 +158,7 @@ def running_plane(
                 trust_env=False,
             ) as client,
         ):
+            client.event_hooks["response"] = [Described(client.get("/schema").json()).check]
             yield Plane(home, url, token, Stores(db), client)
     finally:
         db.close()

@@ -13,12 +13,17 @@ from penstock.web.api import ApiError, Request
 _LONGEST = 1024
 
 # PostgreSQL has no NUL in a text, and no environment variable has one.
-Text = Annotated[str, Meta(max_length=_LONGEST, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, Meta(min_length=1, max_length=_LONGEST, pattern=r"^[^\x00]*$")]
 
-# What the document promises of a name; names.py checks it, and says it in Heroku's words.
-AppName = Annotated[Text, Meta(extra_json_schema={"pattern": f"^{APP_NAME.pattern}$", "examples": ["serene-river"]})]
-AddOnName = Annotated[Text, Meta(extra_json_schema={"pattern": f"^{ADDON_NAME.pattern}$"})]
-Alias = Annotated[Text, Meta(extra_json_schema={"pattern": "^[A-Za-z][A-Za-z0-9_]{0,63}$", "examples": ["INFERENCE"]})]
+
+def _promise(pattern: str, longest: int, example: str) -> Meta:
+    """What the document says of a name; names.py checks it, and says it in Heroku's words."""
+    return Meta(extra_json_schema={"pattern": f"^({pattern})$", "maxLength": longest, "examples": [example]})
+
+
+AppName = Annotated[str, _promise(APP_NAME.pattern, 30, "serene-river")]
+AddOnName = Annotated[str, _promise(ADDON_NAME.pattern, 64, "inference-calm-04711")]
+Alias = Annotated[str, _promise("[A-Za-z][A-Za-z0-9_]{0,63}", 64, "INFERENCE")]
 Email = Annotated[Text, Meta(extra_json_schema={"pattern": f"^{EMAIL.pattern}$", "examples": ["ann@example.com"]})]
 RoleName = Annotated[Text, Meta(extra_json_schema={"enum": [role.value for role in Role]})]
 SharedRoleName = Annotated[
@@ -33,8 +38,9 @@ class Ref(Struct, frozen=True):
     name: Text | None = None
 
 
+_EITHER = [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("id", "name")]
 # An object named by itself, or as ``{"id": ...}`` or ``{"name": ...}``: the CLI and Terraform use all three.
-Reference = Text | Ref
+Reference = Text | Annotated[Ref, Meta(extra_json_schema={"anyOf": _EITHER})]
 
 _T = TypeVar("_T")
 _KINDS = {"str": "a string", "bool": "true or false", "object": "an object", "array": "an array", "int": "a number"}
@@ -75,6 +81,8 @@ def _in_words(problem: str) -> str:
     place = re.sub(r"[`$]|^\W+", "", place).lstrip(".") or "The request body"
     if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
         return f"{place}.{missing[1]} is required." if " - at " in problem else f"{missing[1]} is required."
+    if what.endswith(" of length >= 1"):
+        return f"{place} must not be empty."
     if "regex" in what:
         return f"{place} must not contain NUL characters."
     if "datetime" in what:

@@ -20,8 +20,8 @@ _SIZE = re.compile(r"[1-9][0-9]{0,8}")
 def page_of(request: Request) -> Page:
     """The page that a request asks for, of a route whose description has ``ranges``; without a Range header, the
     first 200 by the first attribute. Raises ApiError 416."""
-    header = request.headers.get("range", "")
-    if not header.strip():
+    header = request.headers.get("range")
+    if header is None:
         return Page(by=request.ranges[0])
     # The CLI separates the options with commas, Heroku's own pages with semicolons, in any order.
     wanted, *rest = re.split(r"\s*[;,]\s*", header.strip())

@@ -291,10 +291,13 @@ def _json(body: bytes) -> Any:
     if not body.strip():
         return None
     try:
-        return msgspec.json.decode(body)
+        found = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         detail = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ApiError(400, "bad_request", f"The request body is not valid JSON: {detail}.") from None
+    if found is None:
+        raise ApiError(400, "bad_request", "The request body must be a JSON object.")
+    return found
 
 
 def _unknown_route() -> ApiError:
