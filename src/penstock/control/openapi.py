@@ -139,7 +139,7 @@ def _operation(route: Route, schema_of: Schemas, *, links: Json) -> Json:
         "tags": [_tag(doc)],
         "security": [] if route.access is Open.PUBLIC else [{"token": []}, {"password": []}],
         "parameters": _parameters(route),
-        "responses": {str(status): _response(status, doc, schema_of) for status in statuses(route)},
+        "responses": {str(status): _response(status, route, schema_of) for status in statuses(route)},
     }
     if links:
         operation["responses"][str(doc.status)]["links"] = links
@@ -190,7 +190,8 @@ _WORD = r"\]?[a-z0-9-]*\.\.[a-z0-9-]*"
 _NUMBER = r"\]?[0-9]{0,9}\.\.[0-9]{0,9}"
 
 
-def _response(status: int, doc: Doc, schema_of: Schemas) -> Json:
+def _response(status: int, route: Route, schema_of: Schemas) -> Json:
+    doc = _doc(route)
     if status == 304:
         return {"description": "It is as the ETag of If-None-Match says", "headers": _headers("ETag")}
     if status >= 400:
@@ -201,7 +202,8 @@ def _response(status: int, doc: Doc, schema_of: Schemas) -> Json:
             "content": {"application/json": {"schema": schema}},
         }
     ranges = ["Accept-Ranges", "Content-Range"] if doc.ranges else []
-    extra = {200: ["ETag"], 201: ["Idempotent-Replayed"], 206: ["Next-Range"]}.get(status, [])
+    extra = {200: ["ETag"] if route.method == "GET" else [], 206: ["Next-Range"]}.get(status, [])
+    extra += ["Idempotent-Replayed"] if route.creates else []
     schema = schema_of[doc.reply]
     description = "There is more: send Next-Range as Range" if status == 206 else doc.summary
     return {

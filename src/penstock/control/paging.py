@@ -31,7 +31,7 @@ def page_of(request: Request) -> Page:
     by, exclusive, first, last = found.groups()
     if by not in request.ranges:
         raise _unreadable(request, f"names the attribute {by[:40]}")
-    options = dict(re.split(r"\s*=\s*", f"{option}=")[:2] for option in rest if option)
+    options = {name.strip(): value.strip() for name, _, value in (option.partition("=") for option in rest if option)}
     size, order = options.pop("max", "200"), options.pop("order", "asc")
     if options or order not in ("asc", "desc") or not _SIZE.fullmatch(size):
         raise _unreadable(request, "has an option that cannot be read")
