@@ -68,30 +68,11 @@ def named(reference: Reference | None) -> str | None:
     return reference.id or reference.name if isinstance(reference, Ref) else reference
 
 
-def text(body: dict[str, Any], name: str) -> str | None:
-    """An optional string of a body that is read field by field; null is the same as absent."""
-    found: str | None = _field(body, name, Text | None)
-    return found
-
-
-def reference(body: dict[str, Any], name: str) -> str | None:
-    """An optional reference of a body that is read field by field."""
-    return named(_field(body, name, Reference | None))
-
-
 def required(value: str | None, name: str) -> str:
     """The value, or a 422 that asks for it."""
     if not value:
         raise invalid(f"{name} is required.")
     return value
-
-
-def _field(body: dict[str, Any], name: str, type_: Any) -> Any:
-    try:
-        return msgspec.convert(body.get(name), type_)
-    except msgspec.ValidationError as error:
-        problem, _, place = str(error).partition(" - at `$")
-        raise invalid(_in_words(f"{problem} - at `$.{name}{place}")) from None
 
 
 def _in_words(problem: str) -> str:
@@ -100,7 +81,7 @@ def _in_words(problem: str) -> str:
     place = re.sub(r"[`$]|^\W+", "", place).lstrip(".") or "The request body"
     if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
         return f"{place}.{missing[1]} is required." if " - at " in problem else f"{missing[1]} is required."
-    if what.endswith(" of length >= 1"):
+    if what == "Expected `str` of length >= 1":
         return f"{place} must not be empty."
     if "regex" in what:
         return f"{place} must not contain NUL characters."
