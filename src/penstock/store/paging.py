@@ -20,11 +20,18 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 200
 
 
-def cut(query: Select[Any], page: Page | None, columns: Mapping[str, ColumnElement[Any]]) -> Select[Any]:
-    """The query for that page, or for all rows in the order of the first column. Each column is unique in the list."""
+def cut(
+    query: Select[Any], page: Page | None, columns: Mapping[str, ColumnElement[Any]], *, sort: bool = False
+) -> Select[Any]:
+    """The query for that page, or for all rows in the order of the first column. Each column is unique in the list.
+
+    ``sort`` keeps a database without statistics from walking an index in the order of the list, for a query that finds
+    few rows by another index: it has the rows sorted by a value that is in no index. Such columns are texts.
+    """
+    column = next(iter(columns.values())) if page is None else columns[page.by]
+    column = column + "" if sort else column
     if page is None:
-        return query.order_by(next(iter(columns.values())))
-    column = columns[page.by]
+        return query.order_by(column)
     start, end = (lt if page.after else le, ge) if page.descending else (gt if page.after else ge, le)
     if page.first is not None:
         query = query.where(start(column, page.first))

@@ -91,18 +91,21 @@ addons = Table(
     Column("config", JSON, nullable=False),
     _at("created_at"),
     _at("updated_at"),
+    Index("ix_addons_plan", "plan", "name"),
 )
 
 attachments = Table(
     "attachments",
     metadata,
     _id(),
-    Column("name", String(64), nullable=False, index=True),
+    Column("name", String(64), nullable=False),
     _reference("app_id", "apps.id", index=False),
     _reference("addon_id", "addons.id"),
     _at("created_at"),
     _at("updated_at"),
     UniqueConstraint("app_id", "name"),
+    # The pages of a name that many apps have are read in the order of their ids.
+    Index("ix_attachments_name", "name", "id"),
 )
 
 api_keys = Table(
@@ -184,11 +187,12 @@ collaborators = Table(
     metadata,
     _id(),
     _reference("app_id", "apps.id", index=False),
-    _reference("operator_id", "operators.id"),
+    _reference("operator_id", "operators.id", index=False),
     Column("role", String(16), nullable=False),
     _at("created_at"),
     _at("updated_at"),
     UniqueConstraint("app_id", "operator_id"),
+    Index("ix_collaborators_operator_id", "operator_id", "app_id"),
 )
 
 # Append-only: triggers refuse to change or delete a row. No foreign keys: an event outlives what it is about.

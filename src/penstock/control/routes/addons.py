@@ -26,7 +26,7 @@ Option = Annotated[Any, Meta(extra_json_schema={"type": ["string", "number", "bo
 
 _RANGES = ("name", "id")
 # More matches than this help nobody who looks for one.
-_SOME = Page(by="name", size=200)
+_SOME = Page(by="name", size=50)
 
 
 class AttachedAs(Struct, frozen=True):
@@ -77,7 +77,7 @@ class AddOnRoutes:
         gone = Doc("addon.destroy", "Destroy an add-on and detach it everywhere", AddOn, Destroy, query=confirm)
         every = Doc("addon.list", "List the add-ons of the apps that you may read", list[AddOn], ranges=_RANGES)
         one = Doc("addon.show", "Show an add-on", AddOn)
-        found = Doc("addon.resolve", "Find add-ons: at most 200 of them", list[AddOn], WantedAddOn, refusals=(404,))
+        found = Doc("addon.resolve", "Find add-ons: at most 50 of them", list[AddOn], WantedAddOn, refusals=(404,))
         return [
             Route("POST", "/apps/{app}/addons", self.create, Permission.APP_CHANGE, doc=made),
             Route("GET", "/apps/{app}/addons", self.list_of_app, Permission.APP_READ, doc=owned),

@@ -18,7 +18,7 @@ from penstock.web.api import Doc, Reply, Request, Route
 
 _ONE = "/addon-attachments/{attachment}"
 # More matches than this help nobody who looks for one.
-_SOME = Page(by="id", size=200)
+_SOME = Page(by="id", size=50)
 
 
 class NewAttachment(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ class AttachmentRoutes:
         on_app = Doc("attachment.list_of_app", "List the attachments on an app", found, ranges=("name", "id"))
         by_name = Doc("attachment.show_of_app", "Show an attachment on an app", Attachment)
         of_addon = Doc("attachment.list_of_addon", f"List where an add-on is attached, {seen}", found, ranges=("id",))
-        match = Doc("attachment.resolve", "Find attachments: at most 200", found, WantedAttachment, refusals=(404,))
+        match = Doc("attachment.resolve", "Find attachments: at most 50", found, WantedAttachment, refusals=(404,))
         return [
             Route("POST", "/addon-attachments", self.create, Permission.APP_CHANGE, doc=made),
             Route("GET", "/addon-attachments", self.list_all, Permission.APP_READ, doc=every),

@@ -43,7 +43,7 @@ class AddOnStore:
     ) -> tuple[AddOn, ...]:
         """Add-ons by name, or by ``name`` or ``id`` as a page has it, that match all that is given: owned by an app,
         attached to one, of an id or name, of a plan, of the apps that an operator (by id) owns or shares."""
-        query = _rows().where(visible(visible_to, addons.c.app_id))
+        query, columns = _rows(), {"name": addons.c.name, "id": addons.c.id}
         if app_id is not None:
             query = query.where(addons.c.app_id == app_id)
         if attached_to is not None:
@@ -51,10 +51,13 @@ class AddOnStore:
             query = query.where(addons.c.id.in_(attached))
         if ref is not None:
             query = query.where(or_(addons.c.id == ref, addons.c.name == ref))
-        if plan is not None:
-            query = query.where(addons.c.plan == plan)
         with self._db.read() as connection:
-            rows = connection.execute(cut(query, page, {"name": addons.c.name, "id": addons.c.id}))
+            seen, few = visible(connection, visible_to, addons.c.app_id)
+            if plan is not None:
+                query = query.where((addons.c.plan + "" if few else addons.c.plan) == plan)
+            # What one app owns or has attached is few as well.
+            sort = few or app_id is not None or attached_to is not None or ref is not None
+            rows = connection.execute(cut(query.where(seen), page, columns, sort=sort))
             return tuple(_addon(row) for row in rows)
 
     def add(self, addon: AddOn) -> None:

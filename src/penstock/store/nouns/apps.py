@@ -3,13 +3,17 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, exc, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, exc, func, insert, or_, select, true, update
 
 from penstock.domain.platform import App, Operator
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
 from penstock.store.paging import Page, cut
 from penstock.store.schema import apps, collaborators
+
+_owned = apps.alias("owned")
+# Apps of one operator that are sorted for a page.
+_FEW = 1000
 
 
 class AppStore:
@@ -34,8 +38,9 @@ class AppStore:
     def list(self, *, visible_to: str | None = None, page: Page | None = None) -> tuple[App, ...]:
         """Apps by name, or by ``name`` or ``id`` as a page has it: all, or those that an operator (by id) owns or
         shares."""
-        query = cut(select(apps).where(visible(visible_to, apps.c.id)), page, {"name": apps.c.name, "id": apps.c.id})
         with self._db.read() as connection:
+            seen, few = visible(connection, visible_to, apps.c.id)
+            query = cut(select(apps).where(seen), page, {"name": apps.c.name, "id": apps.c.id}, sort=few)
             return tuple(_app(row) for row in connection.execute(query))
 
     def add(self, app: App) -> None:
@@ -86,13 +91,22 @@ class AppStore:
                 raise NotFoundError("app")
 
 
-def visible(operator_id: str | None, app_id: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether that operator owns or shares the app; None stands for one who sees them all."""
+def visible(
+    connection: Connection, operator_id: str | None, app_id: ColumnElement[str]
+) -> tuple[ColumnElement[bool], bool]:
+    """Whether that operator, None for one who sees them all, owns or shares an app; and whether those are so few that
+    a list had better begin with them and sort, instead of going through all there is in its order."""
     if operator_id is None:
-        return true()
-    owned = select(apps.c.id).where(apps.c.owner_id == operator_id)
+        return true(), False
+    owned = select(_owned.c.id).where(_owned.c.owner_id == operator_id)
     shared = select(collaborators.c.app_id).where(collaborators.c.operator_id == operator_id)
-    return app_id.in_(owned.union_all(shared))
+    theirs = owned.union_all(shared)
+    count = select(func.count()).select_from(theirs.limit(_FEW + 1).subquery())
+    if connection.execute(count).scalar_one() <= _FEW:
+        return app_id.in_(theirs), True
+    return or_(
+        owned.where(_owned.c.id == app_id).exists(), shared.where(collaborators.c.app_id == app_id).exists()
+    ), False
 
 
 def _app(row: Row[Any]) -> App:

@@ -50,18 +50,22 @@ class AttachmentStore:
     ) -> tuple[Attachment, ...]:
         """Attachments by name on one app, else by id, or as a page has it, that match all that is given: ``ref`` is an
         id, or a name in any case, and ``visible_to`` an operator's id. ``name`` orders only the list of one app."""
-        query = _rows().where(visible(visible_to, attachments.c.app_id))
-        if app_id is not None:
+        query, columns = _rows(), {"name": attachments.c.name, "id": attachments.c.id}
+        if app_id is None:
+            del columns["name"]
+        else:
             query = query.where(attachments.c.app_id == app_id)
         if addon_id is not None:
             query = query.where(attachments.c.addon_id == addon_id)
-        if ref is not None:
-            query = query.where((attachments.c.id == ref) | (attachments.c.name == ref.upper()))
-        columns = {"name": attachments.c.name, "id": attachments.c.id}
-        if app_id is None:
-            del columns["name"]
         with self._db.read() as connection:
-            return tuple(_attachment(row) for row in connection.execute(cut(query, page, columns)))
+            seen, few = visible(connection, visible_to, attachments.c.app_id)
+            few = few or app_id is not None or addon_id is not None
+            if ref is not None:
+                # A dash is in every id and in no name.
+                name = attachments.c.name + "" if few else attachments.c.name
+                query = query.where(attachments.c.id == ref if "-" in ref else name == ref.upper())
+            rows = connection.execute(cut(query.where(seen), page, columns, sort=few))
+            return tuple(_attachment(row) for row in rows)
 
     def of_addons(self, addon_ids: Sequence[str]) -> tuple[Attachment, ...]:
         """The attachments of those add-ons, by app and name."""

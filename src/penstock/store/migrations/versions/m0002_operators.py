@@ -17,6 +17,7 @@ def upgrade() -> None:
     """Adds to what 0001 built; who was an operator before is an owner, with whose email an app was made owns it."""
     _people()
     _apps()
+    _lists()
     _keys()
     _audit()
     _idempotency()
@@ -44,7 +45,7 @@ def _people() -> None:
         sa.ForeignKeyConstraint(["app_id"], ["apps.id"], name="fk_collaborators_app_id_apps"),
         sa.ForeignKeyConstraint(["operator_id"], ["operators.id"], name="fk_collaborators_operator_id_operators"),
     )
-    op.create_index("ix_collaborators_operator_id", "collaborators", ["operator_id"])
+    op.create_index("ix_collaborators_operator_id", "collaborators", ["operator_id", "app_id"])
 
 
 def _apps() -> None:
@@ -55,6 +56,12 @@ def _apps() -> None:
     )
     op.create_index("ix_apps_owner_id", "apps", ["owner_id"])
     op.execute("UPDATE apps SET owner_id = (SELECT id FROM operators WHERE operators.email = apps.owner_email)")
+
+
+def _lists() -> None:
+    op.create_index("ix_addons_plan", "addons", ["plan", "name"])
+    op.drop_index("ix_attachments_name", "attachments")
+    op.create_index("ix_attachments_name", "attachments", ["name", "id"])
 
 
 def _keys() -> None:
