@@ -10,7 +10,7 @@ from sqlalchemy import update
 from penstock.domain.access import Role
 from penstock.store import schema
 from tests.control.plane import Plane
-from tests.control.test_races import rows, together
+from tests.control.test_races import rows
 
 
 def create(plane: Plane, key: str, path: str = "/apps", *, token: str = "", **fields: Any) -> httpx.Response:
@@ -60,14 +60,6 @@ def test_a_refusal_is_not_kept_and_leaves_nothing(new_plane: Plane) -> None:
     assert rows(new_plane, "idempotency_keys") == 0
     new_plane.ok("DELETE", f"/apps/{app}")
     assert create(new_plane, "k", name="taken-name").status_code == 201
-
-
-def test_the_same_key_at_once_makes_one_thing_and_one_answer(new_plane: Plane) -> None:
-    answers = together(12, lambda _: create(new_plane, "storm"))
-    assert {answer.status_code for answer in answers} == {201}
-    assert len({answer.json()["id"] for answer in answers}) == 1
-    assert sum("idempotent-replayed" in answer.headers for answer in answers) == 11
-    assert (rows(new_plane, "apps"), rows(new_plane, "audit_events")) == (1, 1)
 
 
 def test_a_key_belongs_to_its_operator(new_plane: Plane) -> None:

@@ -1,6 +1,7 @@
 """Many clients at once: one winner, clean refusals, no orphan."""
 
 import json
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -155,3 +156,50 @@ def test_setting_a_var_while_an_alias_claims_it_has_one_winner(new_plane: Plane)
             return new_plane.http.post(f"/apps/{app}/addons", json=body).status_code
 
         assert together(2, act) in ([200, 422], [422, 201])
+
+
+def test_one_idempotency_key_at_once_makes_one_thing_and_one_answer(new_plane: Plane) -> None:
+    keyed = {"Idempotency-Key": "storm"}
+    answers = together(12, lambda _: new_plane.http.post("/apps", json={}, headers=keyed))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum("idempotent-replayed" in answer.headers for answer in answers) == 11
+    assert (rows(new_plane, "apps"), rows(new_plane, "audit_events")) == (1, 1)
+
+
+def test_a_storm_of_changes_leaves_vars_attachments_and_keys_in_agreement(new_plane: Plane) -> None:
+    apps = [new_plane.app() for _ in range(3)]
+    ids = [new_plane.ok("GET", f"/apps/{app}")["id"] for app in apps]
+    addons = [new_plane.addon(app)["id"] for app in apps for _ in range(2)]
+
+    def act(number: int) -> set[int]:
+        chance, seen = random.Random(number), set()
+        for step in range(12):
+            app, addon = chance.choice(ids), chance.choice(addons)
+            listed = new_plane.http.get("/addon-attachments").json()
+            attachment = chance.choice(listed)["id"] if listed else "none"
+            calls: list[tuple[str, str, dict[str, object]]] = [
+                *[("POST", "/addon-attachments", {"addon": addon, "app": app})] * 4,
+                *[("DELETE", f"/addon-attachments/{attachment}", {})] * 2,
+                ("PATCH", f"/apps/{app}", {"name": f"storm-{number}-{step}"}),
+                ("PATCH", f"/apps/{app}/config-vars", {"INFERENCE_CYAN_URL": chance.choice(["mine", None])}),
+                ("DELETE", f"/apps/{app}/addons/{addon}", {"force": step > 9}),
+            ]
+            method, path, body = chance.choice(calls)
+            seen.add(new_plane.http.request(method, path, json=body).status_code)
+        return seen
+
+    assert set().union(*together(6, act)) <= {200, 201, 404, 422}
+    attached = new_plane.ok("GET", "/addon-attachments")
+    assert rows(new_plane, "api_keys") == rows(new_plane, "attachments") == len(attached)
+    assert count_orphans(new_plane) == 0
+    for app in ids:
+        config = new_plane.config(app)
+        own = [one for one in attached if one["app"]["id"] == app]
+        brought = {name for one in own for name in one["config_vars"]}
+        assert brought <= config.keys()
+        assert config.keys() - brought <= {"INFERENCE_CYAN_URL"}
+        for one in own:
+            principal = new_plane.principal(config[f"{one['name']}_KEY"])
+            assert principal is not None
+            assert (principal.attachment_id, principal.app_name) == (one["id"], one["app"]["name"])
