@@ -253,7 +253,7 @@ def _values(annotation: Any) -> str:
         return _values(next(arg for arg in get_args(annotation) if arg is not type(None)))
     if origin is tuple:
         inner = get_args(annotation)[0]
-        return "List of texts." if inner is str else "List of `{ provider, model }`."
+        return "List of `{ provider, model }`." if inner is TargetRow else "List of texts."
     return {int: "Integer.", float: "Number.", str: "Text.", bool: "`true` or `false`."}[annotation]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.slowdown import FREE_FAILURES, WINDOW_S, Attempt, Slowdown
+from penstock.control.people.slowdown import FREE_FAILURES, WINDOW_S, Attempt, Slowdown
 from penstock.domain.access import Role
 from penstock.web.source import networks, source_of
 from tests.control.plane import EMAIL, Plane, running_plane
@@ -193,7 +193,7 @@ def test_slowing_is_told_once_in_the_log_and_the_audit_log_without_what_was_type
         for number in range(9):
             ask(slow_plane, f"hidden-{number}", user="hidden-user")
             ask(slow_plane, f"hidden-{number}", source=f"203.0.113.{100 + number}", user=EMAIL)
-    lines = [record.getMessage() for record in caplog.records if record.name == "penstock.control.sign_in"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "penstock.control.people.sign_in"]
     assert len(lines) == 3
     assert "source 203.0.113.1 " in lines[0] + lines[1]
     assert "hidden" not in caplog.text

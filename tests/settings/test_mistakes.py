@@ -129,6 +129,14 @@ def test_a_duration_must_be_a_finite_number(tmp_path: Path, value: str) -> None:
     assert "serve.drain_s" in mistake(tmp_path, f"[serve]\ndrain_s = {value}\n")
 
 
+@pytest.mark.parametrize("value", ["10.0.0.0/8,proxy.example.com", "10.0.0.0/33", "::1,300.0.0.1"])
+def test_what_is_no_address_or_network_is_named(tmp_path: Path, value: str) -> None:
+    said = mistake(tmp_path, PENSTOCK_CONTROL_TRUSTED_PROXIES=value)
+    assert said.startswith("environment PENSTOCK_CONTROL_TRUSTED_PROXIES: control.trusted_proxies: expected addresses")
+    listed = ", ".join(f'"{one}"' for one in value.split(","))
+    assert "penstock.toml:2: control.trusted_proxies" in mistake(tmp_path, f"[control]\ntrusted_proxies = [{listed}]\n")
+
+
 def test_a_bad_token_is_not_repeated(tmp_path: Path) -> None:
     said = mistake(tmp_path, "[control]\ntoken = 123456\n")
     assert "control.token" in said

@@ -95,6 +95,14 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
     load_settings(environ=home_env(tmp_path, PATH="/bin", PENSTOCKING="1", PENSTOCK_REQUIRE_ALL="1"))
 
 
+def test_a_list_is_read_from_the_file_and_with_commas_from_the_environment(tmp_path: Path) -> None:
+    wanted = ("127.0.0.1", "10.0.0.0/8")
+    env = home_env(tmp_path, PENSTOCK_CONTROL_TRUSTED_PROXIES="127.0.0.1, 10.0.0.0/8")
+    assert load_settings({}, env).control.trusted_proxies == wanted
+    text = '[control]\ntrusted_proxies = ["127.0.0.1", "10.0.0.0/8"]\n'
+    assert load_settings({}, home_env(tmp_path), config(tmp_path, text)).control.trusted_proxies == wanted
+
+
 def test_rows_of_providers_and_models_are_read(tmp_path: Path) -> None:
     path = config(
         tmp_path,

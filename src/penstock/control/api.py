@@ -10,7 +10,8 @@ from penstock.control.context import ControlContext
 from penstock.control.guard import operator_of
 from penstock.control.names import invalid
 from penstock.control.openapi import with_document
-from penstock.control.operator_changes import OperatorChanges
+from penstock.control.people.changes import OperatorChanges
+from penstock.control.people.sign_in import SignIn
 from penstock.control.routes.account import AccountRoutes
 from penstock.control.routes.addons import AddOnRoutes
 from penstock.control.routes.apps import AppRoutes
@@ -21,7 +22,6 @@ from penstock.control.routes.config_vars import ConfigVarRoutes
 from penstock.control.routes.keys import KeyRoutes
 from penstock.control.routes.operators import OperatorRoutes
 from penstock.control.routes.services import ServiceRoutes
-from penstock.control.sign_in import SignIn
 from penstock.domain.access import Open
 from penstock.store.database import Database
 from penstock.store.errors import InvalidValueError, NameTakenError, NotFoundError

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_origin
 import msgspec
 import platformdirs
 
-from penstock.settings.tree import Settings
+from penstock.settings.tree import Networks, Settings
 
 ENV_PREFIX = "PENSTOCK_"
 CONFIG_FILE = "penstock.toml"
@@ -79,17 +79,7 @@ def load_settings(
         if value is not None:
             _assign(values, name, value, f"flag for {name}")
     values["home"] = str(Path(values.get("home") or default_home()).expanduser().absolute())
-    return _checked(msgspec.convert(values, Settings))
-
-
-def _checked(settings: Settings) -> Settings:
-    for entry in settings.control.trusted_proxies:
-        try:
-            ipaddress.ip_network(entry, strict=False)
-        except ValueError:
-            message = f"control.trusted_proxies: {entry!r} is no address and no network such as 10.0.0.0/8"
-            raise SettingsError(message) from None
-    return settings
+    return msgspec.convert(values, Settings)
 
 
 def _config_path(config: Path | None, env: Mapping[str, str], home: str | None) -> tuple[Path | None, bool]:
@@ -206,11 +196,22 @@ def _check(annotation: Any, value: Any, where: str, *, strict: bool) -> Any:
     if not strict and isinstance(value, str) and get_origin(annotation) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
-        return msgspec.to_builtins(msgspec.convert(value, annotation, strict=strict or not isinstance(value, str)))
+        checked = msgspec.to_builtins(msgspec.convert(value, annotation, strict=strict or not isinstance(value, str)))
+        if annotation == Networks:
+            _check_networks(checked)
+        return checked
     except msgspec.ValidationError as error:
         secret = any(word in where for word in ("token", "url", "master_key"))
         shown = "" if secret or isinstance(value, (dict, list)) else f", got {value!r}"
         raise SettingsError(f"{where}: {str(error)[:1].lower()}{str(error)[1:]}{shown}") from error
+
+
+def _check_networks(entries: Iterable[str]) -> None:
+    for entry in entries:
+        try:
+            ipaddress.ip_network(entry, strict=False)
+        except ValueError:
+            raise msgspec.ValidationError(f"Expected addresses or networks such as 10.0.0.0/8, not {entry!r}") from None
 
 
 def _closest(name: str, known: Iterable[str]) -> str:

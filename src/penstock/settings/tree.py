@@ -12,6 +12,9 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 # A year at most: infinity is a number too, and no timer takes it.
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 
+# Addresses and CIDR blocks.
+Networks = tuple[Annotated[str, msgspec.Meta(description="address or CIDR block")], ...]
+
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The data plane's listener and its bounds."""
@@ -30,15 +33,14 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The control plane's listener. ``url`` is where the CLI finds it; None means the running server's own address.
-    ``trusted_proxies`` are addresses and CIDR blocks."""
+    """The control plane's listener. ``url`` is where the CLI finds it; None means the running server's own address."""
 
     host: str = "127.0.0.1"
     port: Port = 8401
     url: str | None = None
     token: str | None = None
     operator_email: str = "operator@penstock.local"
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxies: Networks = ()
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

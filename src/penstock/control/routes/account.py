@@ -1,10 +1,11 @@
 """Who the operator is, their own tokens in Heroku's forms, and whether the plane is well."""
 
-from penstock.control import people, present
+from penstock.control import present
 from penstock.control.context import ControlContext
 from penstock.control.guard import actor_of, operator_of
-from penstock.control.operator_changes import OperatorChanges
-from penstock.control.people import Authorization
+from penstock.control.people import shapes
+from penstock.control.people.changes import OperatorChanges
+from penstock.control.people.shapes import Authorization
 from penstock.control.routes.operators import NewToken, token_terms
 from penstock.domain.access import Open
 from penstock.domain.platform import OperatorToken
@@ -36,7 +37,7 @@ class AccountRoutes:
         )
         one = Doc("authorization.show", "Show one of your tokens, without its secret", Authorization)
         revoked = Doc("authorization.revoke", "Revoke one of your tokens", Authorization)
-        ended = Doc("session.end", "End the token in use, if it is one that expires", people.Session, refusals=(404,))
+        ended = Doc("session.end", "End the token in use, if it is one that expires", shapes.Session, refusals=(404,))
         health = Doc("health.show", "Show whether the database answers", present.Json)
         own = "/oauth/authorizations/{authorization}"
         return [
@@ -58,7 +59,7 @@ class AccountRoutes:
         """GET /oauth/authorizations: the caller's tokens, without the secrets, of which only hashes are kept."""
         owner = operator_of(request)
         return Reply(
-            200, [people.authorization(token, owner) for token in self._stores.operators.list_tokens(owner.id)]
+            200, [shapes.authorization(token, owner) for token in self._stores.operators.list_tokens(owner.id)]
         )
 
     def authorize(self, request: Request) -> Reply:
@@ -73,17 +74,17 @@ class AccountRoutes:
             by=actor_of(request),
             sign_in=request.headers["authorization"].lower().startswith("basic"),
         )
-        return Reply(201, people.authorization(made, owner, secret=secret))
+        return Reply(201, shapes.authorization(made, owner, secret=secret))
 
     def authorization(self, request: Request) -> Reply:
         """GET /oauth/authorizations/ID."""
-        return Reply(200, people.authorization(self._own(request), operator_of(request)))
+        return Reply(200, shapes.authorization(self._own(request), operator_of(request)))
 
     def revoke(self, request: Request) -> Reply:
         """DELETE /oauth/authorizations/ID."""
         owner = operator_of(request)
         gone = self._changes.revoke(owner.id, self._own(request).id, by=actor_of(request))
-        return Reply(200, people.authorization(gone, owner))
+        return Reply(200, shapes.authorization(gone, owner))
 
     def sign_out(self, request: Request) -> Reply:
         """DELETE /oauth/sessions/~ ends the token in use, if it is one that expires: those come from signing in. One
@@ -92,7 +93,7 @@ class AccountRoutes:
         if token is None or token.expires_at is None:
             raise ApiError(404, "not_found", "Couldn't find that session.", resource="session")
         gone = self._changes.revoke(owner.id, token.id, by=actor_of(request))
-        return Reply(200, people.Session(id=gone.id, description=gone.description))
+        return Reply(200, shapes.Session(id=gone.id, description=gone.description))
 
     def health(self, request: Request) -> Reply:
         """GET /healthz: 200 when the database answers, else 503."""

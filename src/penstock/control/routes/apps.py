@@ -10,7 +10,7 @@ from penstock.control.context import ControlContext
 from penstock.control.fields import AppName, Reference, Text, named, read, required
 from penstock.control.guard import Guard, actor_of
 from penstock.control.names import check_app_name, check_region, invalid
-from penstock.control.operator_changes import OperatorChanges
+from penstock.control.people.changes import OperatorChanges
 from penstock.control.present import App, Json, Release
 from penstock.domain import platform
 from penstock.domain.access import Permission

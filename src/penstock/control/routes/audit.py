@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from penstock.control import paging, people
+from penstock.control import paging
 from penstock.control.guard import Guard
 from penstock.control.names import invalid
-from penstock.control.people import AuditEvent
+from penstock.control.people import shapes
+from penstock.control.people.shapes import AuditEvent
 from penstock.domain.access import Permission
 from penstock.store.nouns.audit import AuditFilter
 from penstock.store.nouns.stores import Stores
@@ -54,7 +55,7 @@ class AuditRoutes:
             raise invalid("action must be an action or the beginning of one, such as addon.create or addon.")
         chosen = AuditFilter(app_id, None if since is None else parse_since(since), action)
         page = paging.page_of(request)
-        return paging.reply(request, page, self._stores.audit.list(chosen, page=page), people.audit_event)
+        return paging.reply(request, page, self._stores.audit.list(chosen, page=page), shapes.audit_event)
 
 
 def parse_since(text: str) -> datetime:

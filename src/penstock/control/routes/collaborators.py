@@ -2,11 +2,11 @@
 
 from msgspec import Struct
 
-from penstock.control import people
 from penstock.control.fields import SharedRoleName, Text, read, required
 from penstock.control.guard import Guard, actor_of, operator_of
 from penstock.control.names import check_role, invalid
-from penstock.control.operator_changes import OperatorChanges
+from penstock.control.people import shapes
+from penstock.control.people.changes import OperatorChanges
 from penstock.domain.access import Permission, Role
 from penstock.domain.platform import App, Collaborator, Operator
 from penstock.store.errors import NotFoundError
@@ -47,17 +47,17 @@ class CollaboratorRoutes:
 
     def routes(self) -> list[Route]:
         """The table of this noun."""
-        shared = Doc("collaborator.list", "List who shares an app, its owner first", list[people.Collaborator])
+        shared = Doc("collaborator.list", "List who shares an app, its owner first", list[shapes.Collaborator])
         made = Doc(
             "collaborator.create",
             "Share an app with an operator",
-            people.Collaborator,
+            shapes.Collaborator,
             NewCollaborator,
             status=201,
             makes="collaborator",
         )
-        change = Doc("collaborator.update", "Change a collaborator's role", people.Collaborator, CollaboratorChange)
-        gone = Doc("collaborator.remove", "Stop sharing an app", people.Collaborator, refusals=(422,))
+        change = Doc("collaborator.update", "Change a collaborator's role", shapes.Collaborator, CollaboratorChange)
+        gone = Doc("collaborator.remove", "Stop sharing an app", shapes.Collaborator, refusals=(422,))
         one = "/apps/{app}/collaborators/{collaborator}"
         return [
             Route("GET", "/apps/{app}/collaborators", self.list_all, Permission.APP_READ, doc=shared),
@@ -70,7 +70,7 @@ class CollaboratorRoutes:
         """GET /apps/APP/collaborators: the owner first."""
         app = self._guard.app(request, request.params["app"])
         shared = self._stores.collaborators.list(app_id=app.id)
-        return Reply(200, [people.owner_of(app), *(people.collaborator(one) for one in shared)])
+        return Reply(200, [shapes.owner_of(app), *(shapes.collaborator(one) for one in shared)])
 
     def create(self, request: Request) -> Reply:
         """POST /apps/APP/collaborators."""
@@ -78,7 +78,7 @@ class CollaboratorRoutes:
         guest = self._operator(asked.user)
         wanted = check_role(asked.role, *_ROLES) or Role.MEMBER
         made = self._changes.share(app, guest.id, role=wanted, by=actor_of(request), new=True)
-        return Reply(201, people.collaborator(made))
+        return Reply(201, shapes.collaborator(made))
 
     def update(self, request: Request) -> Reply:
         """PATCH /apps/APP/collaborators/EMAIL: another role."""
@@ -86,7 +86,7 @@ class CollaboratorRoutes:
         wanted = check_role(read(request, CollaboratorChange).role, *_ROLES) or Role.MEMBER
         held = self._held(app, request.params["collaborator"])
         made = self._changes.share(app, held.operator_id, role=wanted, by=actor_of(request), new=False)
-        return Reply(200, people.collaborator(made))
+        return Reply(200, shapes.collaborator(made))
 
     def remove(self, request: Request) -> Reply:
         """DELETE /apps/APP/collaborators/EMAIL; oneself without being asked."""
@@ -98,7 +98,7 @@ class CollaboratorRoutes:
             self._guard.app(request, app.id)
             held = self._held(app, request.params["collaborator"])
         self._changes.unshare(held, app, by=actor_of(request))
-        return Reply(200, people.collaborator(held))
+        return Reply(200, shapes.collaborator(held))
 
     def _operator(self, user: str | UserRef) -> Operator:
         ref = required(user.id or user.email if isinstance(user, UserRef) else user, "user")

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from penstock.control import people
 from penstock.control.fields import Email, RoleName, Text, read
 from penstock.control.guard import Guard, actor_of, forbidden, may_manage, operator_of
 from penstock.control.names import check_email, check_role, invalid
-from penstock.control.operator_changes import OperatorChanges
-from penstock.control.people import Operator, Token
+from penstock.control.people import shapes
+from penstock.control.people.changes import OperatorChanges
+from penstock.control.people.shapes import Operator, Token
 from penstock.domain import platform
 from penstock.domain.access import Open, Permission, Role
 from penstock.store.nouns.stores import Stores
@@ -80,7 +80,7 @@ class OperatorRoutes:
     def list_all(self, request: Request) -> Reply:
         """GET /operators."""
         self._guard.check(request)
-        return Reply(200, [people.operator(one) for one in self._stores.operators.list()])
+        return Reply(200, [shapes.operator(one) for one in self._stores.operators.list()])
 
     def create(self, request: Request) -> Reply:
         """POST /operators."""
@@ -88,11 +88,11 @@ class OperatorRoutes:
         asked = read(request, NewOperator)
         email, role = check_email(asked.email, "email"), check_role(asked.role, *Role)
         made = self._changes.add(email, role=role or Role.MEMBER, by=actor_of(request))
-        return Reply(201, people.operator(made))
+        return Reply(201, shapes.operator(made))
 
     def show(self, request: Request) -> Reply:
         """GET /operators/OPERATOR."""
-        return Reply(200, people.operator(self._target(request)))
+        return Reply(200, shapes.operator(self._target(request)))
 
     def update(self, request: Request) -> Reply:
         """PATCH /operators/OPERATOR: another role, another email."""
@@ -102,17 +102,17 @@ class OperatorRoutes:
             raise invalid("role or email is required.")
         email = None if email is None else check_email(email, "email")
         return Reply(
-            200, people.operator(self._changes.update(target.id, email=email, role=wanted, by=actor_of(request)))
+            200, shapes.operator(self._changes.update(target.id, email=email, role=wanted, by=actor_of(request)))
         )
 
     def remove(self, request: Request) -> Reply:
         """DELETE /operators/OPERATOR: their tokens end at once, their apps become the caller's."""
-        return Reply(200, people.operator(self._changes.remove(self._target(request).id, by=actor_of(request))))
+        return Reply(200, shapes.operator(self._changes.remove(self._target(request).id, by=actor_of(request))))
 
     def tokens(self, request: Request) -> Reply:
         """GET /operators/OPERATOR/tokens."""
         owner = self._managed(request)
-        return Reply(200, [people.token(token, owner) for token in self._stores.operators.list_tokens(owner.id)])
+        return Reply(200, [shapes.token(token, owner) for token in self._stores.operators.list_tokens(owner.id)])
 
     def mint(self, request: Request) -> Reply:
         """POST /operators/OPERATOR/tokens."""
@@ -121,13 +121,13 @@ class OperatorRoutes:
         made, secret = self._changes.mint(
             owner.id, description=description, expires_at=expires_at, by=actor_of(request)
         )
-        return Reply(201, people.token(made, owner, secret=secret))
+        return Reply(201, shapes.token(made, owner, secret=secret))
 
     def revoke(self, request: Request) -> Reply:
         """DELETE /operators/OPERATOR/tokens/TOKEN."""
         owner = self._managed(request)
         return Reply(
-            200, people.token(self._changes.revoke(owner.id, request.params["token"], by=actor_of(request)), owner)
+            200, shapes.token(self._changes.revoke(owner.id, request.params["token"], by=actor_of(request)), owner)
         )
 
     def _target(self, request: Request) -> platform.Operator:

@@ -4,7 +4,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from penstock.control.context import ControlContext
-from penstock.control.slowdown import FREE_FAILURES, WINDOW_S, Attempt, Slowdown
+from penstock.control.people.slowdown import FREE_FAILURES, WINDOW_S, Attempt, Slowdown
 from penstock.control.trail import Subject, record
 from penstock.domain.ids import secret_hash
 from penstock.domain.platform import Actor, OperatorToken

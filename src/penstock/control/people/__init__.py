@@ -1,0 +1,1 @@
+"""Operators: their changes, their JSON shapes, and how they sign in."""
