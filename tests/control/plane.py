@@ -98,6 +98,17 @@ class Plane:
         return self.stores.keys.find_principal(secret_hash(key))
 
 
+def call(plane: Plane, token: str, method: str, path: str, **body: Any) -> httpx.Response:
+    """A call with somebody's token."""
+    headers = {"Authorization": f"Bearer {token}"}
+    return plane.http.request(method, path, json=body or None, headers=headers)
+
+
+def status(plane: Plane, token: str, method: str, path: str, **body: Any) -> int:
+    """The status of a call with somebody's token."""
+    return call(plane, token, method, path, **body).status_code
+
+
 def somebody(email: str = EMAIL) -> Actor:
     """An operator on whose word a change is made."""
     return Actor(id=None, email=email, source="127.0.0.1", request_id="r")

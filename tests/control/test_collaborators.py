@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from penstock.domain.access import Role
-from tests.control.plane import EMAIL, Plane
-from tests.control.test_operators import call, status
+from tests.control.plane import EMAIL, Plane, call, status
 
 
 def people(plane: Plane, app: str) -> dict[str, str]:

@@ -12,8 +12,9 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import func, select
 
+from penstock.domain.access import Role
 from penstock.store import schema
-from tests.control.plane import Plane, running_plane
+from tests.control.plane import Plane, running_plane, status
 from tests.postgres import Postgres
 
 T = TypeVar("T")
@@ -203,3 +204,47 @@ def test_a_storm_of_changes_leaves_vars_attachments_and_keys_in_agreement(new_pl
             principal = new_plane.principal(config[f"{one['name']}_KEY"])
             assert principal is not None
             assert (principal.attachment_id, principal.app_name) == (one["id"], one["app"]["name"])
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PATCH"])
+def test_of_two_owners_who_end_each_other_at_once_exactly_one_succeeds(new_plane: Plane, method: str) -> None:
+    for number in range(8):
+        tokens = [new_plane.operator(f"{who}-{number}@example.com", Role.OWNER) for who in ("a", "b")]
+        for owner in new_plane.stores.operators.list():
+            if owner.role is Role.OWNER and not owner.email.endswith(f"-{number}@example.com"):
+                new_plane.stores.operators.update(owner.id, role=Role.VIEWER)
+
+        def act(index: int, tokens: list[str] = tokens, number: int = number) -> int:
+            path = f"/operators/{'ba'[index]}-{number}@example.com"
+            return status(new_plane, tokens[index], method, path, **({"role": "viewer"} if method == "PATCH" else {}))
+
+        results = Counter(together(2, act))
+        assert results[200] == 1, results
+        assert set(results) <= {200, 401, 403, 422}
+        owners = [one for one in new_plane.stores.operators.list() if one.role is Role.OWNER]
+        assert len(owners) == 1
+
+
+def test_sharing_an_app_with_one_who_is_removed_leaves_nobody_behind(new_plane: Plane) -> None:
+    app = new_plane.app()
+    for number in range(10):
+        email = f"guest-{number}@example.com"
+        new_plane.operator(email, Role.MEMBER)
+
+        def act(index: int, email: str = email) -> int:
+            if index == 0:
+                return new_plane.http.post(f"/apps/{app}/collaborators", json={"user": email}).status_code
+            return new_plane.http.delete(f"/operators/{email}").status_code
+
+        shared, removed = together(2, act)
+        assert (shared in (201, 404, 422), removed) == (True, 200)
+    assert rows(new_plane, "collaborators") == 0
+    assert rows(new_plane, "operator_tokens") == rows(new_plane, "operators") == 1
+
+
+def test_sharing_twice_at_once_makes_one_collaborator(new_plane: Plane) -> None:
+    app = new_plane.app()
+    new_plane.operator("guest@example.com", Role.MEMBER)
+    body = {"user": "guest@example.com"}
+    results = together(6, lambda _: new_plane.http.post(f"/apps/{app}/collaborators", json=body).status_code)
+    assert Counter(results) == {201: 1, 422: 5}

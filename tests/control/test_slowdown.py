@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.control.context import ControlContext
+from penstock.control.people.sign_in import SignIn
 from penstock.control.people.slowdown import FREE_FAILURES, WINDOW_S, Attempt, Slowdown
 from penstock.domain.access import Role
+from penstock.web.api import Caller, Credentials
 from penstock.web.source import networks, source_of
-from tests.control.plane import EMAIL, Plane, running_plane
+from tests.control.plane import CATALOGUE, EMAIL, Plane, running_plane
 
 
 class Clock:
@@ -184,6 +187,17 @@ def test_a_revoked_token_is_not_known_any_more(slow_plane: Plane) -> None:
     assert ask(slow_plane, minted["token"]).status_code == 200
     slow_plane.ok("DELETE", f"/operators/ann@example.com/tokens/{minted['id']}")
     assert [ask(slow_plane, minted["token"]).status_code for _ in range(6)] == [401] * 5 + [429]
+
+
+def test_the_last_use_of_a_token_is_noted_beside_the_request(slow_plane: Plane) -> None:
+    context = ControlContext(gateway_url="", catalogue=CATALOGUE, version="0")
+    sign_in = SignIn(slow_plane.stores, context)
+    made = slow_plane.ok("POST", "/operators/~/tokens")
+    assert sign_in(Credentials(made["token"]), Caller("192.0.2.1", "r")) is not None
+    sign_in._notes.shutdown(wait=True)
+    noted = slow_plane.stores.operators.find_token(made["id"])
+    assert noted is not None
+    assert noted.last_used_at is not None
 
 
 def test_slowing_is_told_once_in_the_log_and_the_audit_log_without_what_was_typed(
