@@ -187,6 +187,9 @@ SCENES: dict[str, tuple[Case, ...]] = {
         ),
         Case("access -a APP", r"guest@example\.com +member"),
         Case("access:remove guest@example.com -a APP", err=r"Removing.+done", then=lambda at: at.shared() == set()),
+        Case("access:remove guest@example.com -a APP", code=2, err=NOT_FOUND),
+        Case("authorizations:create -d interop -e 3600 -S", r"^pst-[\w-]{43}\n$"),
+        Case("authorizations", r"interop +[0-9a-f-]{36} +global"),
     ),
     "model": (
         Case("ai:models:list", r"(?s)standard +text-to-text.+claude-4-5-sonnet +text-to-text +us, eu"),
