@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.needs import require_program
+from tests.needs import require, require_program
 from tests.server import ROOT, Server
 
 FOLDER = ROOT / "tests" / "interop"
@@ -39,8 +39,9 @@ class Heroku:
 @pytest.fixture(scope="session")
 def heroku_cli() -> Path:
     """The pinned CLI, from its lock file; `make test` has installed it already."""
-    require_program("node")
-    npm = require_program("npm")
+    node, npm = require_program("node"), require_program("npm")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    require(int(version.strip("v\n").split(".")[0]) >= 20, f"the Heroku CLI needs Node 20, this is {version.strip()}")
     if not (FOLDER / "node_modules" / "heroku").is_dir():
         command = [npm, "ci", "--omit=optional", "--ignore-scripts", "--no-fund", "--no-audit"]
         subprocess.run(command, cwd=FOLDER, check=True, stdin=subprocess.DEVNULL)
