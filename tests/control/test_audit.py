@@ -90,3 +90,13 @@ def test_the_table_of_roles_in_the_page_is_the_one_in_force() -> None:
     for permission in Permission:
         cells = [cell.strip() for cell in shown[permission].strip("|").split("|")][2:]
         assert cells == ["yes" if permission in held else "" for held in tables], permission
+
+
+def test_the_log_of_an_app_that_is_gone_is_found_by_the_name_it_had(new_plane: Plane) -> None:
+    gone = new_plane.ok("POST", "/apps", name="gone")
+    new_plane.app("other")
+    new_plane.ok("DELETE", "/apps/gone")
+    for ref in ("gone", gone["id"]):
+        found = new_plane.ok("GET", f"/audit-events?app={ref}")
+        assert [event["action"] for event in found] == ["app.create", "app.destroy"]
+    assert new_plane.ok("GET", "/audit-events?app=never") == []

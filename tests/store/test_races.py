@@ -17,7 +17,7 @@ from penstock.store.engines.postgresql import LOCK_S
 from penstock.store.errors import NameTakenError, RetryableError
 from penstock.store.nouns.stores import Stores
 from penstock.store.schema import key_changes
-from tests.store.nouns import NOW, add_addon, add_all, add_app, add_attachment
+from tests.store.nouns import NOW, add_addon, add_all, add_app, add_attachment, audit_event
 
 _PROCESSES = 3
 _EACH = 40
@@ -77,6 +77,30 @@ def test_a_change_is_seen_only_when_all_changes_before_it_are(stores: Stores) ->
         fast.result(30)
     now, hashes = stores.keys.changes_since(0)
     assert (now, len(hashes or [])) == (2, 2)
+
+
+def test_who_follows_the_audit_log_by_number_misses_no_event(stores: Stores) -> None:
+    written, let_go = Event(), Event()
+
+    def hold(_: Connection) -> None:
+        written.set()
+        assert let_go.wait(30)
+
+    def first() -> None:
+        with stores.db.write():
+            stores.audit.add(audit_event("app.first"))
+            # Between the event's number and its commit.
+            stores.db.at_commit(hold)
+
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(first)
+        assert written.wait(30)
+        fast = pool.submit(stores.audit.add, audit_event("app.second"))
+        assert stores.audit.list() == ()
+        let_go.set()
+        slow.result(30)
+        fast.result(30)
+    assert [event.action for event in stores.audit.list()] == ["app.first", "app.second"]
 
 
 def test_a_lost_race_is_run_again_from_its_start(postgres_stores: Stores) -> None:

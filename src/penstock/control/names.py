@@ -13,7 +13,9 @@ ALIAS = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 REGIONS = ("us", "eu")
 VAR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
 # No quoted forms, and nothing that a path of a URL would have to escape: the Heroku CLI does not.
-EMAIL = re.compile(r"[A-Za-z0-9._+'=&~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]*[A-Za-z0-9])*")
+EMAIL = re.compile(
+    r"[A-Za-z0-9_+'=&~-]+(?:\.[A-Za-z0-9_+'=&~-]+)*@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]*[A-Za-z0-9])*"
+)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _MODIFIERS = tuple(
@@ -59,6 +61,11 @@ def check_app_name(name: str) -> str:
             "and can only contain lowercase letters, digits, and dashes."
         )
     return name
+
+
+def is_id(text: str) -> bool:
+    """Whether it has the form of an id, which no name of an app or add-on may have."""
+    return _UUID.fullmatch(text) is not None
 
 
 def check_addon_name(name: str) -> str:

@@ -214,6 +214,7 @@ audit_events = Table(
     Column("before", JSON(none_as_null=True)),
     Column("after", JSON(none_as_null=True)),
     Index("ix_audit_events_app_id", "app_id", "seq"),
+    Index("ix_audit_events_app_name", "app_name", "seq"),
 )
 
 # What a create with an Idempotency-Key answered, sealed, because an answer can hold a new secret.

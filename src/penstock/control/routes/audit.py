@@ -3,11 +3,9 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-import msgspec
-
 from penstock.control import paging
 from penstock.control.guard import Guard
-from penstock.control.names import invalid
+from penstock.control.names import invalid, is_id
 from penstock.control.people import shapes
 from penstock.control.people.shapes import AuditEvent
 from penstock.domain.access import Permission
@@ -33,8 +31,16 @@ class AuditRoutes:
             "since": "Only from a time on: ISO 8601, or how long ago, such as 24h",
             "action": "Only one action, such as addon.create, or those that begin so, such as addon.",
         }
-        every = Doc("audit.list", "Show who did what", list[AuditEvent], ranges=("seq",), query=query, refusals=(422,))
-        of_app = msgspec.structs.replace(every, id="audit.list_of_app", summary="Show who did what to an app")
+        named = query | {"app": "Only of an app: its id, or the name that it had then. Also for apps that are gone"}
+        every = Doc("audit.list", "Show who did what", list[AuditEvent], ranges=("seq",), query=named, refusals=(422,))
+        of_app = Doc(
+            "audit.list_of_app",
+            "Show who did what to an app",
+            every.reply,
+            ranges=every.ranges,
+            query=query,
+            refusals=(422,),
+        )
         return [
             Route("GET", "/audit-events", self.list_all, Permission.AUDIT_READ, doc=every),
             Route("GET", "/apps/{app}/audit-events", self.list_of_app, Permission.APP_AUDIT, doc=of_app),
@@ -43,17 +49,18 @@ class AuditRoutes:
     def list_all(self, request: Request) -> Reply:
         """GET /audit-events, oldest first."""
         self._guard.check(request)
-        return self._page(request, app_id=None)
+        app = request.query.get("app")
+        return self._page(request, AuditFilter(app_id=app) if app and is_id(app) else AuditFilter(app_name=app))
 
     def list_of_app(self, request: Request) -> Reply:
         """GET /apps/APP/audit-events, oldest first."""
-        return self._page(request, app_id=self._guard.app(request, request.params["app"]).id)
+        return self._page(request, AuditFilter(app_id=self._guard.app(request, request.params["app"]).id))
 
-    def _page(self, request: Request, *, app_id: str | None) -> Reply:
+    def _page(self, request: Request, chosen: AuditFilter) -> Reply:
         since, action = request.query.get("since"), request.query.get("action")
         if action is not None and not _ACTION.fullmatch(action):
             raise invalid("action must be an action or the beginning of one, such as addon.create or addon.")
-        chosen = AuditFilter(app_id, None if since is None else parse_since(since), action)
+        chosen = chosen._replace(since=None if since is None else parse_since(since), action=action)
         page = paging.page_of(request)
         return paging.reply(request, page, self._stores.audit.list(chosen, page=page), shapes.audit_event)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from penstock.control import paging
 from penstock.control.fields import Email, RoleName, Text, read
 from penstock.control.guard import Guard, actor_of, forbidden, may_manage, operator_of
 from penstock.control.names import check_email, check_role, invalid
@@ -58,7 +59,7 @@ class OperatorRoutes:
     def routes(self) -> list[Route]:
         """The table of this noun. Everybody manages their own tokens, so that these routes decide by whose they are."""
         made = Doc("operator.create", "Make an operator", Operator, NewOperator, status=201, makes="operator")
-        every = Doc("operator.list", "List the operators", list[Operator])
+        every = Doc("operator.list", "List the operators", list[Operator], ranges=("email",))
         one = Doc("operator.show", "Show an operator", Operator)
         change = Doc("operator.update", "Change an operator's role or email", Operator, OperatorChange)
         gone = Doc("operator.remove", "Remove an operator: their apps become yours", Operator, refusals=(422,))
@@ -80,7 +81,8 @@ class OperatorRoutes:
     def list_all(self, request: Request) -> Reply:
         """GET /operators."""
         self._guard.check(request)
-        return Reply(200, [shapes.operator(one) for one in self._stores.operators.list()])
+        page = paging.page_of(request)
+        return paging.reply(request, page, self._stores.operators.list(page=page), shapes.operator)
 
     def create(self, request: Request) -> Reply:
         """POST /operators."""

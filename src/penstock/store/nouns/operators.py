@@ -10,6 +10,7 @@ from penstock.domain.ids import new_id
 from penstock.domain.platform import Operator, OperatorToken
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.paging import Page, cut
 from penstock.store.schema import apps, collaborators, operator_tokens, operators
 
 PREFIX_LENGTH = 12
@@ -52,10 +53,11 @@ class OperatorStore:
             raise NotFoundError("operator")
         return found
 
-    def list(self) -> tuple[Operator, ...]:
-        """All operators by email."""
+    def list(self, *, page: Page | None = None) -> tuple[Operator, ...]:
+        """The operators of one page by email, or all."""
+        query = cut(select(operators), page, {"email": operators.c.email})
         with self._db.read() as connection:
-            return tuple(_operator(row) for row in connection.execute(select(operators).order_by(operators.c.email)))
+            return tuple(_operator(row) for row in connection.execute(query))
 
     def lock(self, *ids: str | None) -> dict[str, Operator]:
         """Those operators and every owner, by id, as they are now and stay until the transaction ends: what depends on

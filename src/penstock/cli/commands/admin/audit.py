@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import click
 
 from penstock.cli import output
-from penstock.cli.client import Platform, segment
+from penstock.cli.client import Platform, PlatformError, segment
 from penstock.cli.options import app_option, json_option, with_platform
 
 # The server's longest page.
@@ -24,8 +24,7 @@ _WIDTH = 100
 def show(platform: Platform, app: str | None, since: str | None, action: str | None, json_: bool) -> None:
     """Show who did what, oldest first: to an app, or to anything."""
     chosen = {name: item for name, item in {"since": since, "action": action}.items() if item}
-    path = f"/apps/{segment(app)}/audit-events" if app else "/audit-events"
-    found = platform.get_all(f"{path}?{urlencode(chosen)}" if chosen else path, headers=_PAGES)
+    found = _of_app(platform, app, chosen) if app else _events(platform, "/audit-events", chosen)
     if json_:
         output.as_json(found)
         return
@@ -33,6 +32,26 @@ def show(platform: Platform, app: str | None, since: str | None, action: str | N
         output.value("Nothing happened.")
         return
     output.table(("Time", "Who", "Action", "Object", "From", "Change"), [_row(event) for event in found])
+
+
+def _of_app(platform: Platform, app: str, chosen: dict[str, str]) -> list[Any]:
+    try:
+        return _events(platform, f"/apps/{segment(app)}/audit-events", chosen)
+    except PlatformError as gone:
+        # The log outlives the app, for those who may read all of it.
+        if gone.status != 404:
+            raise
+        try:
+            found = _events(platform, "/audit-events", {**chosen, "app": app})
+        except PlatformError:
+            raise gone from None
+        if not found:
+            raise
+        return found
+
+
+def _events(platform: Platform, path: str, chosen: dict[str, str]) -> list[Any]:
+    return platform.get_all(f"{path}?{urlencode(chosen)}" if chosen else path, headers=_PAGES)
 
 
 def _row(event: dict[str, Any]) -> tuple[str, ...]:

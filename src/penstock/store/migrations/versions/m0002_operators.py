@@ -93,6 +93,7 @@ def _audit() -> None:
     )
     op.create_index("ix_audit_events_at", "audit_events", ["at"])
     op.create_index("ix_audit_events_app_id", "audit_events", ["app_id", "seq"])
+    op.create_index("ix_audit_events_app_name", "audit_events", ["app_name", "seq"])
     if op.get_context().dialect.name == "sqlite":
         for verb in ("UPDATE", "DELETE"):
             op.execute(
