@@ -14,7 +14,8 @@ REGIONS = ("us", "eu")
 VAR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
 # No quoted forms, and nothing that a path of a URL would have to escape: the Heroku CLI does not.
 EMAIL = re.compile(
-    r"[A-Za-z0-9_+'=&~-]+(?:\.[A-Za-z0-9_+'=&~-]+)*@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]*[A-Za-z0-9])*"
+    r"(?=[^@]{1,64}@)[A-Za-z0-9_+'=&~-]+(?:\.[A-Za-z0-9_+'=&~-]+)*"
+    r"@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]*[A-Za-z0-9])*"
 )
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
