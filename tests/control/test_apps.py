@@ -149,3 +149,9 @@ def test_the_range_header_picks_the_newest_release(plane: Plane, header: str) ->
     plane.addon(app)
     reply = plane.http.get(f"/apps/{app}/releases", headers={"Range": header})
     assert [item["version"] for item in reply.json()] == [2]
+
+
+def test_a_release_names_its_author_by_the_id_of_the_account(plane: Plane) -> None:
+    account = plane.ok("GET", "/account")
+    releases = plane.ok("GET", f"/apps/{plane.app()}/releases")
+    assert [release["user"] for release in releases] == [{"id": account["id"], "email": account["email"]}]

@@ -70,10 +70,11 @@ NEEDS = {
     "POST /actions/addon-attachments/resolve": Permission.APP_READ,
 }
 # Lists show what the caller may read, so nobody is refused; what they hold is asserted below.
-LISTS = {"GET /apps", "GET /users/~/apps", "GET /addons", "GET /addon-attachments"}
+LISTS = {"GET /apps", "GET /addons", "GET /addon-attachments"}
 # Any operator may call these: what they answer about is the caller's own, or checked further (test_operators.py).
 OWN = {
     "GET /account",
+    "GET /users/~/apps",
     "GET /users/~",
     "GET /oauth/authorizations",
     "POST /oauth/authorizations",
@@ -208,13 +209,20 @@ def test_without_a_token_nothing_but_the_public_routes_answers(house: House, rou
     assert reply.status_code == 401, route
 
 
-@pytest.mark.parametrize("path", ["/apps", "/users/~/apps", "/addons", "/addon-attachments"])
+@pytest.mark.parametrize("path", ["/apps", "/addons", "/addon-attachments"])
 def test_a_list_holds_what_the_caller_may_read(house: House, path: str) -> None:
     shared = house.share()
     for caller in CALLERS:
         attribute = "id" if path == "/addon-attachments" else "name"
         found = house.plane.http.get(path, headers=house.auth(caller) | {"Range": f"{attribute} ..; max=1000"}).text
         assert (shared["app"] in found) == (caller != "stranger"), caller
+
+
+def test_everybodys_own_list_holds_what_they_own_or_share_and_no_more(house: House) -> None:
+    shared = house.share()
+    for caller in CALLERS:
+        own = house.plane.http.get("/users/~/apps", headers=house.auth(caller) | {"Range": "name ..; max=1000"}).text
+        assert (shared["app"] in own) == caller.startswith("app "), caller
 
 
 def test_an_addon_of_another_app_is_attached_only_with_both_owners_consent(house: House) -> None:

@@ -181,12 +181,12 @@ def _parameter(name: str, place: str, meaning: str, *, required: bool = False) -
 def _ranges(doc: Doc) -> str:
     words = [name for name in doc.ranges if name not in NUMBERS]
     numbers = [name for name in doc.ranges if name in NUMBERS]
-    options = r"(; *max=[1-9][0-9]{0,2}(, *order=(asc|desc))?)?"
+    options = r"( *[;,] *(max=[1-9][0-9]{0,8}|order=(asc|desc))){0,2}"
     values = [f"({'|'.join(names)}) +{value}" for names, value in ((words, _WORD), (numbers, _NUMBER)) if names]
     return f"^({'|'.join(values)}){options}$"
 
 
-_WORD = r"\]?[a-z0-9-]*\.\.[a-z0-9-]*"
+_WORD = r"\]?[A-Za-z0-9@_+.-]*\.\.[A-Za-z0-9@_+.-]*"
 _NUMBER = r"\]?[0-9]{0,9}\.\.[0-9]{0,9}"
 
 

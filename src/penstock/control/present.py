@@ -231,7 +231,7 @@ def app(value: platform.App, *, web_url: str) -> App:
     return App(
         id=value.id,
         name=value.name,
-        owner=Person(value.owner_id or stable_id("owner", value.owner_email), value.owner_email),
+        owner=person(value.owner_email, value.owner_id),
         region=Named(stable_id("region", value.region), value.region),
         stack=stack,
         build_stack=stack,
@@ -302,7 +302,12 @@ def config_var_names(value: platform.Attachment) -> tuple[str, ...]:
     return variable_names(value.name, model_plan=value.plan != STANDARD_PLAN)
 
 
-def release(value: platform.Release, *, app_name: str, current: bool) -> Release:
+def person(email: str, operator_id: str | None) -> Person:
+    """Somebody by email; one who is no operator any more keeps an id that follows from it."""
+    return Person(operator_id or stable_id("owner", email), email)
+
+
+def release(value: platform.Release, *, app_name: str, current: bool, user: Person) -> Release:
     """A release."""
     at = moment(value.created_at)
     return Release(
@@ -311,7 +316,7 @@ def release(value: platform.Release, *, app_name: str, current: bool) -> Release
         version=value.version,
         description=value.description,
         current=current,
-        user=Person(stable_id("owner", value.user_email), value.user_email),
+        user=user,
         created_at=at,
         updated_at=at,
     )

@@ -8,12 +8,12 @@ from penstock.control import paging, present
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
 from penstock.control.fields import AppName, Reference, Text, named, read, required
-from penstock.control.guard import Guard, actor_of
+from penstock.control.guard import Guard, actor_of, operator_of
 from penstock.control.names import check_app_name, check_region, invalid
 from penstock.control.people.changes import OperatorChanges
 from penstock.control.present import App, Json, Release
 from penstock.domain import platform
-from penstock.domain.access import Permission
+from penstock.domain.access import Open, Permission
 from penstock.store.nouns.stores import Stores
 from penstock.store.paging import Page
 from penstock.web.api import Doc, Reply, Request, Route
@@ -50,7 +50,7 @@ class AppRoutes:
         """The table of this noun."""
         made = Doc("app.create", "Create an app", App, NewApp, status=201, makes="app")
         every = Doc("app.list", "List the apps that you may read", list[App], ranges=("name", "id"))
-        yours = msgspec.structs.replace(every, id="app.list_yours", summary="The same, as the CLI asks for it")
+        yours = msgspec.structs.replace(every, id="app.list_yours", summary="List the apps that you own or share")
         one = Doc("app.show", "Show an app", App)
         change = Doc("app.update", "Rename an app, or make another operator its owner", App, AppChange)
         gone = Doc("app.destroy", "Destroy an app with all that hangs on it", App)
@@ -59,7 +59,7 @@ class AppRoutes:
         return [
             Route("POST", "/apps", self.create, Permission.APPS_CREATE, doc=made),
             Route("GET", "/apps", self.list_all, Permission.APP_READ, doc=every),
-            Route("GET", "/users/~/apps", self.list_all, Permission.APP_READ, doc=yours),
+            Route("GET", "/users/~/apps", self.list_own, Open.OPERATOR, doc=yours),
             Route("GET", "/apps/{app}", self.show, Permission.APP_READ, doc=one),
             Route("PATCH", "/apps/{app}", self.update, Permission.APP_SHARE, doc=change),
             Route("DELETE", "/apps/{app}", self.destroy, Permission.APP_DESTROY, revokes=True, doc=gone),
@@ -83,10 +83,12 @@ class AppRoutes:
         return self._reply(app, status=201)
 
     def list_all(self, request: Request) -> Reply:
-        """GET /apps."""
-        page = paging.page_of(request)
-        found = self._stores.apps.list(visible_to=self._guard.visible_to(request), page=page)
-        return paging.reply(request, page, found, self._present)
+        """GET /apps: all that the caller may read."""
+        return self._list(request, self._guard.visible_to(request))
+
+    def list_own(self, request: Request) -> Reply:
+        """GET /users/~/apps: those that the caller owns or shares, whatever they may read besides."""
+        return self._list(request, operator_of(request).id)
 
     def show(self, request: Request) -> Reply:
         """GET /apps/APP."""
@@ -119,10 +121,13 @@ class AppRoutes:
         with self._stores.db.read():
             latest = self._stores.releases.list(app.id, page=Page(by="version", descending=True, size=1))
             found = self._stores.releases.list(app.id, page=page)
+            emails = {item.user_email for item in found}
+            people = {email: one.id for email in emails if (one := self._stores.operators.find(email))}
         current = latest[0].version if latest else 0
 
         def present_one(item: platform.Release) -> Release:
-            return present.release(item, app_name=app.name, current=item.version == current)
+            user = present.person(item.user_email, people.get(item.user_email))
+            return present.release(item, app_name=app.name, current=item.version == current, user=user)
 
         return paging.reply(request, page, found, present_one)
 
@@ -130,6 +135,11 @@ class AppRoutes:
         """What an app has none of here; apps:info asks for it."""
         self._guard.app(request, request.params["app"])
         return Reply(200, [])
+
+    def _list(self, request: Request, visible_to: str | None) -> Reply:
+        page = paging.page_of(request)
+        found = self._stores.apps.list(visible_to=visible_to, page=page)
+        return paging.reply(request, page, found, self._present)
 
     def _reply(self, app: platform.App, *, status: int = 200) -> Reply:
         return Reply(status, self._present(app))
