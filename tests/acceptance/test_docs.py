@@ -1,18 +1,22 @@
-"""The snippets of README.md and docs/ work: every fenced block whose info string ends in `test` is run.
+"""The snippets of README.md and docs/ work: every fenced block whose info string ends in `test` or `postgres` is run.
 
 The blocks of a page run in order in one shell, in an empty folder, beside a running server; a python, js or ruby block
-becomes a file and runs there. `penstock`, `curl`, `python` and `node` are those that a user would have.
+becomes a file and runs there. `penstock`, `curl`, `python` and `node` are those that a user would have. A `postgres`
+block runs in a shell of its own, on a home without a server, with a PostgreSQL in the place of `db.example`.
 """
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from tests.postgres import Postgres
 from tests.server import ROOT, Server
 
 BLOCK = re.compile(r"^```(\w+) test\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ON_POSTGRES = re.compile(r"^```(\w+) postgres\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = {"python": ("python", "py"), "js": ("node", "mjs"), "ruby": ("ruby", "rb")}
 PAGES = [
     str(path.relative_to(ROOT))
@@ -35,6 +39,26 @@ def test_the_snippets_of_a_page_run(
             (tmp_path / f"snippet{number}.{suffix}").write_text(at_home(text, penstock_server))
             script.append(f"{program} snippet{number}.{suffix}")
     run(["bash", "-c", "\n".join(script)], tmp_path)
+
+
+def test_the_snippets_on_postgresql_run(run: Callable[..., str], tmp_path: Path, own_postgres: Postgres) -> None:
+    server = own_postgres.url().partition("?")[2]
+    home = str(tmp_path / "home")
+    run(["bash", "-c", "penstock db:upgrade"], tmp_path, PENSTOCK_HOME=home)
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    printed = ""
+    for language, text in ON_POSTGRES.findall(page):
+        there, changed = re.subn(r"@db\.example/penstock\?[^']*", f"@/penstock?{server}", text)
+        assert changed == (language == "sh"), text
+        if language == "sql":
+            with psycopg.connect(own_postgres.url(), autocommit=True) as connection:
+                for statement in text.split(";\n"):
+                    connection.execute(statement.encode())
+        else:
+            printed += run(["bash", "-euc", there], tmp_path, PENSTOCK_HOME=home)
+    assert "from an empty database to schema" in printed
+    assert "No problems found." in printed
+    assert "PENSTOCK_DATABASE_URL=postgresql://penstock@" in printed
 
 
 def test_the_first_page_has_snippets_that_run() -> None:
