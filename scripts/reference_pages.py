@@ -130,7 +130,7 @@ prints it from there. Every answer carries `x-request-id`. A failure after the f
 INTEROP_HEAD = """# The real Heroku CLI
 
 The CLI of npm, unmodified, and its AI plugin work against Penstock. `penstock heroku` runs the one that is installed, with
-all that it reads from its environment leading to this installation:
+all that it reads from its environment leading to this installation ([the tests](#what-works) run it as these lines do):
 
 ```sh
 npm install --global heroku
