@@ -32,7 +32,7 @@ MEANING = {
     "gateway.write_timeout_s": "A client that reads nothing of its answer for this long is cut off.",
     "gateway.keep_alive_s": "An idle client connection is closed after this.",
     "gateway.snapshot_poll_s": "How often a worker looks for changed keys; bounds how long a revoked key still works.",
-    "control.host": "Address of the Platform API. Whoever reaches it with the operator token owns every app.",
+    "control.host": "Address of the Platform API. Whoever reaches it with an owner's token owns every app.",
     "control.port": "Port of the Platform API. 0 picks a free one.",
     "control.url": "Where the CLI finds the Platform API. Default: the running server's own, from its ready file.",
     "control.token": "The token that the CLI sends. Default: `HEROKU_API_KEY`, a saved login, the home's operator token.",
@@ -167,7 +167,8 @@ other programs in it use the proxy too, and are refused, and `HEROKU_API_KEY` is
 ## Login
 
 `penstock heroku login -i` asks for the email address and, as password, an operator token, and writes `~/.netrc` as the CLI
-does; `heroku logout` ends that login. The wrapper needs no login of the CLI's own. The login in a browser (`login` without `-i`) is not there.
+does; `heroku logout` ends that login. The wrapper needs no login of the CLI's own. The login in a browser (`login` without
+`-i`) is not there.
 
 ## A control plane elsewhere
 
