@@ -19,7 +19,7 @@ from penstock.control.context import ControlContext
 from penstock.domain.access import Role
 from penstock.domain.catalogue import Catalogue, Model, Target
 from penstock.domain.ids import new_operator_token, secret_hash
-from penstock.domain.platform import Actor, Principal
+from penstock.domain.platform import Actor, AuditEvent, Principal
 from penstock.store.database import Database
 from penstock.store.nouns.stores import Stores
 from penstock.web.api import AsgiApp
@@ -92,6 +92,10 @@ class Plane:
         operator = self.stores.operators.add(email, role=role)
         self.stores.operators.add_token(operator.id, secret_hash(token), prefix=token, description="test")
         return token
+
+    def events(self) -> list[AuditEvent]:
+        """The audit log since the start, which told of its operator and their token."""
+        return [event for event in self.stores.audit.list() if event.source != "local"]
 
     def principal(self, key: str) -> Principal | None:
         """What the data plane makes of a key."""

@@ -20,10 +20,10 @@ def actions(plane: Plane, query: str = "", path: str = "/audit-events") -> list[
 
 def test_an_event_says_who_did_what_from_where_in_which_request(new_plane: Plane) -> None:
     reply = new_plane.http.post("/apps", json={"name": "shop"})
-    (event,) = new_plane.ok("GET", "/audit-events")
+    (event,) = new_plane.ok("GET", "/audit-events?action=app.")
     assert event.pop("at")[:10] == reply.json()["created_at"][:10]
     assert event == {
-        "seq": 1,
+        "seq": 3,
         "actor": {"id": new_plane.stores.operators.get(EMAIL).id, "email": EMAIL},
         "source": "127.0.0.1",
         "request_id": reply.headers["request-id"],
@@ -54,7 +54,7 @@ def test_events_are_chosen_by_time(new_plane: Plane) -> None:
     new_plane.app("shop")
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     assert actions(new_plane, f"?since={later.replace('+', '%2B')}") == actions(new_plane, f"?since={later}") == []
-    assert actions(new_plane, "?since=5m") == ["app.create"]
+    assert actions(new_plane, "?since=5m&action=app.") == ["app.create"]
     for wrong in ("yesterday", "5", "5y", "2026-13-01", "9" * 40, ""):
         code, told = new_plane.refused("GET", f"/audit-events?since={wrong}")
         assert (code, "since" in told["message"]) == (422, True), wrong
@@ -80,7 +80,7 @@ def test_pages_follow_one_another_without_gap_or_repetition(new_plane: Plane) ->
         if reply.status_code != 206:
             break
         headers = {"Range": reply.headers["next-range"]}
-    assert (seen, replies) == (list(range(1, 8)), 3)
+    assert (seen, replies) == (list(range(1, 10)), 3)
 
 
 def test_the_table_of_roles_in_the_page_is_the_one_in_force() -> None:

@@ -33,6 +33,16 @@ def test_the_operator_token_is_written_once_for_the_owner_only(db: Database, tmp
     assert (found[0].email, found[0].role) == (EMAIL, "owner")
 
 
+def test_what_a_start_makes_stands_in_the_audit_log(db: Database, tmp_path: Path) -> None:
+    token = ensure_operator(db, tmp_path, EMAIL)
+    ensure_operator(db, tmp_path, EMAIL)
+    ensure_operator(db, tmp_path, "new@penstock.local")
+    events = Stores(db).audit.list()
+    assert [event.action for event in events] == ["operator.create", "token.create", "operator.update"]
+    assert {event.source for event in events} == {"local"}
+    assert token not in repr(events)
+
+
 def test_a_token_outlives_its_database(db: Database, tmp_path: Path) -> None:
     token = ensure_operator(db, tmp_path, EMAIL)
     other = Database.open(tmp_path / "other" / "penstock.db")

@@ -199,7 +199,7 @@ def test_what_happens_to_operators_and_tokens_is_in_the_audit_log_by_prefix_only
     own = call(new_plane, made["token"], "POST", "/oauth/authorizations", description="mine").json()
     call(new_plane, made["token"], "DELETE", f"/oauth/authorizations/{own['id']}")
     new_plane.ok("DELETE", "/operators/ann@example.com")
-    events = new_plane.ok("GET", "/audit-events")
+    events = [one for one in new_plane.ok("GET", "/audit-events") if one["source"] != "local"]
     assert [(one["action"], one["actor"]["email"], one["object"]["name"]) for one in events] == [
         ("operator.create", EMAIL, "ann@example.com"),
         ("token.create", EMAIL, made["prefix"]),

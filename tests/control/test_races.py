@@ -165,7 +165,7 @@ def test_one_idempotency_key_at_once_makes_one_thing_and_one_answer(new_plane: P
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert sum("idempotent-replayed" in answer.headers for answer in answers) == 11
-    assert (rows(new_plane, "apps"), rows(new_plane, "audit_events")) == (1, 1)
+    assert (rows(new_plane, "apps"), len(new_plane.events())) == (1, 1)
 
 
 def test_a_storm_of_changes_leaves_vars_attachments_and_keys_in_agreement(new_plane: Plane) -> None:

@@ -235,6 +235,24 @@ def test_an_addon_of_another_app_is_attached_only_with_both_owners_consent(house
     assert house.plane.http.post("/addon-attachments", json=body, headers=house.auth("app viewer")).status_code == 403
 
 
+def test_the_owner_of_an_addon_sees_where_it_is_attached_and_detaches_it_there(house: House) -> None:
+    shared, stores = house.share(), house.plane.stores
+    private = house.plane.http.post("/apps", json={}, headers=house.auth("app member")).json()["name"]
+    body = {"app": private, "addon": shared["addon"]}
+    made = house.plane.http.post("/addon-attachments", json=body, headers=house.auth("app member")).json()
+    member = stores.operators.get("appmember@example.com")
+    stores.collaborators.remove(stores.apps.get(shared["app"]).id, member.id)
+    owner, path = house.auth("app owner"), f"/addon-attachments/{made['id']}"
+    listed = house.plane.http.get(f"/addons/{shared['addon']}/addon-attachments", headers=owner).json()
+    assert made["id"] in {attachment["id"] for attachment in listed}
+    trail = house.plane.http.get(f"/apps/{shared['app']}/audit-events?action=attachment.", headers=owner).json()
+    assert trail[-1]["after"]["app"] == private
+    assert house.plane.http.get(f"/apps/{private}", headers=owner).status_code == 404
+    assert house.plane.http.delete(path, headers=house.auth("stranger")).status_code == 404
+    assert house.plane.http.delete(path, headers=owner).status_code == 200
+    assert house.plane.http.get(f"/apps/{private}/keys", headers=house.auth("app member")).json() == []
+
+
 def test_a_handler_that_asked_nobody_answers_500() -> None:
     route = guarded(Route("GET", "/x", lambda request: Reply(200, {}), Permission.APP_READ))
     request = Request(

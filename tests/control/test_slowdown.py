@@ -227,7 +227,7 @@ def test_without_trust_x_forwarded_for_changes_nothing(tmp_path: Path, clock: Cl
         replies = [ask(plane, "wrong", source=f"203.0.113.{number}").status_code for number in range(6)]
         assert replies == [401] * 5 + [429]
         plane.http.post("/apps", json={}, headers={"X-Forwarded-For": "203.0.113.7"})
-        events = plane.stores.audit.list()
+        events = plane.events()
         assert {event.source for event in events} == {"127.0.0.1"}
 
 

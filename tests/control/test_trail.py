@@ -5,7 +5,7 @@ from tests.control.plane import EMAIL, Plane
 
 def trail(plane: Plane) -> list[tuple[str, str | None, object, object]]:
     """(action, name, before, after) of every event."""
-    return [(event.action, event.object_name, event.before, event.after) for event in plane.stores.audit.list()]
+    return [(event.action, event.object_name, event.before, event.after) for event in plane.events()]
 
 
 def test_every_change_leaves_an_event_with_who_and_from_where(new_plane: Plane) -> None:
@@ -13,7 +13,7 @@ def test_every_change_leaves_an_event_with_who_and_from_where(new_plane: Plane) 
     addon = new_plane.addon(app)["name"]
     new_plane.ok("PATCH", f"/apps/{app}", name="store")
     new_plane.ok("DELETE", "/apps/store")
-    events = new_plane.stores.audit.list()
+    events = new_plane.events()
     assert {(event.actor_email, event.source) for event in events} == {(EMAIL, "127.0.0.1")}
     assert len({event.request_id for event in events}) == 4
     assert [(event.action, event.app_name) for event in events] == [

@@ -7,7 +7,8 @@ import msgspec
 
 from penstock.control.changes import Changes
 from penstock.control.context import ControlContext
-from penstock.control.guard import operator_of
+from penstock.control.fields import Reference, named
+from penstock.control.guard import Guard, operator_of
 from penstock.control.names import invalid
 from penstock.control.openapi import with_document
 from penstock.control.people.changes import OperatorChanges
@@ -106,8 +107,10 @@ def remembering(route: Route, stores: Stores) -> Route:
             return route.handler(request)
         if not 0 < len(key) <= _LONGEST_KEY or not key.isascii():
             raise invalid(f"The Idempotency-Key header must have 1 to {_LONGEST_KEY} ASCII characters.")
-        asked = msgspec.json.encode([request.method, request.path, request.query, request.body], order="sorted")
-        fingerprint, by = hashlib.sha256(asked).digest(), operator_of(request).id
+        # With the token: what one token was told, a secret maybe, is not told to another.
+        token = request.token.id if request.token else None
+        asked = [request.method, request.path, request.query, request.body, token]
+        fingerprint, by = hashlib.sha256(msgspec.json.encode(asked, order="sorted")).digest(), operator_of(request).id
         with stores.db.write():
             earlier = stores.idempotency.claim(by, key, fingerprint)
             if earlier is None:
@@ -116,10 +119,23 @@ def remembering(route: Route, stores: Stores) -> Route:
                 stores.idempotency.update(by, key, status=reply.status, body=body)
                 return reply
         if earlier.fingerprint != fingerprint:
-            raise invalid("This Idempotency-Key header was sent with another request: send a key of its own.")
+            raise invalid("This Idempotency-Key header was sent with another request or token: send a key of its own.")
+        _still_allowed(request, Guard(stores))
         return Reply(earlier.status, msgspec.Raw(earlier.body.encode()), {"Idempotent-Replayed": "true"})
 
     return msgspec.structs.replace(route, handler=handle)
+
+
+def _still_allowed(request: Request, guard: Guard) -> None:
+    """Whether the caller of a repeated create may still do it, on the app that its path or its body names."""
+    if isinstance(request.access, Open):
+        return
+    body = request.body if isinstance(request.body, dict) else {}
+    app = request.params.get("app") or named(msgspec.convert(body.get("app"), Reference | None))
+    if app is None:
+        guard.check(request)
+    else:
+        guard.app(request, app)
 
 
 def _settled(route: Route, context: ControlContext) -> Handler:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from penstock.control.changes import AddOnOrder, Changes
 from penstock.control.plans import Plan
+from penstock.control.trail import Subject, record
 from penstock.domain.access import Role
 from penstock.domain.ids import new_operator_token, secret_hash
 from penstock.domain.platform import STANDARD_PLAN, Actor
@@ -30,14 +31,17 @@ def ensure_operator(db: Database, home: Path, email: str) -> str:
         raise StoreError(f"{path}: the operator token cannot be kept there: {error}") from error
     if not token:
         raise StoreError(f"{path}: empty; delete it and start again for a new token")
-    operators, digest = Stores(db).operators, secret_hash(token)
+    stores, digest = Stores(db), secret_hash(token)
     with db.write():
-        known = operators.find_by_token(digest)
+        known = stores.operators.find_by_token(digest)
         if known is None:
-            owner = operators.find(email) or operators.add(email, role=Role.OWNER)
-            operators.add_token(owner.id, digest, prefix=token, description="HOME/tokens/operator")
-        elif known[0].email != email and operators.find(email) is None:
-            operators.update(known[0].id, email=email)
+            _make_known(stores, email, token)
+        elif known[0].email != email and stores.operators.find(email) is None:
+            stores.operators.update(known[0].id, email=email)
+            subject, before = Subject(known[0].id, email), {"email": known[0].email}
+            record(
+                stores, _a_start(None, email), "operator.update", subject=subject, before=before, after={"email": email}
+            )
     return token
 
 
@@ -50,7 +54,23 @@ def ensure_hello(db: Database, email: str) -> ApiKeySecret | None:
             return None
         changes = Changes(stores)
         owner = stores.operators.find(email)
-        first_start = Actor(id=owner.id if owner else None, email=email, source="local", request_id="first start")
+        first_start = _a_start(owner.id if owner else None, email)
         app = changes.create_app(HELLO, by=first_start)
         _, attachment = changes.provision(app, AddOnOrder(plan=Plan(slug=STANDARD_PLAN)), by=first_start)
         return stores.keys.list(attachment_id=attachment.id)[0]
+
+
+def _make_known(stores: Stores, email: str, token: str) -> None:
+    by, owner = _a_start(None, email), stores.operators.find(email)
+    if owner is None:
+        owner = stores.operators.add(email, role=Role.OWNER)
+        after = {"email": email, "role": owner.role.value}
+        record(stores, by, "operator.create", subject=Subject(owner.id, email), after=after)
+    kept_in = "HOME/tokens/operator"
+    made = stores.operators.add_token(owner.id, secret_hash(token), prefix=token, description=kept_in)
+    shown = {"operator": owner.email, "description": kept_in, "expires_at": None}
+    record(stores, by, "token.create", subject=Subject(made.id, made.prefix), after=shown)
+
+
+def _a_start(operator_id: str | None, email: str) -> Actor:
+    return Actor(id=operator_id, email=email, source="local", request_id="start")

@@ -1,9 +1,11 @@
 """The changes of many steps, each one transaction: what the routes and the first start do to apps and add-ons."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
+from penstock.control.guard import Guard
 from penstock.control.names import (
     check_alias,
     clashing,
@@ -16,6 +18,7 @@ from penstock.control.names import (
 from penstock.control.plans import Plan
 from penstock.control.present import config_var_names
 from penstock.control.trail import Subject, masked, record
+from penstock.domain.access import Permission
 from penstock.domain.ids import new_id
 from penstock.domain.platform import Actor, AddOn, App, Attachment
 from penstock.store.errors import NameTakenError
@@ -48,11 +51,13 @@ class Changes:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
+        self._guard = Guard(stores)
 
     def create_app(self, name: str | None, *, by: Actor, region: str = "us", stack: str = "heroku-24") -> App:
         """A new app; a random name when none is given. Raises NameTakenError."""
         stores, now = self._stores, datetime.now(UTC)
         with stores.db.write():
+            self._guard.begin(by, Permission.APPS_CREATE)
             chosen = name or free_name(random_app_name, taken=lambda name: stores.apps.find(name) is not None)
             app = App(
                 id=new_id(),
@@ -73,6 +78,7 @@ class Changes:
         """The app under its new name. Raises NameTakenError."""
         stores = self._stores
         with stores.db.write():
+            self._guard.begin(by, Permission.APP_SHARE, app.id)
             stores.apps.update(app.id, updated_at=datetime.now(UTC), name=name)
             stores.keys.touch(app.id)
             renamed = stores.apps.get(app.id)
@@ -83,7 +89,7 @@ class Changes:
         """Removes the app, its add-ons (also where other apps use them) and everything that is attached to it."""
         stores = self._stores
         with stores.db.write():
-            stores.apps.update(app.id, updated_at=datetime.now(UTC))
+            self._guard.begin(by, Permission.APP_DESTROY, app.id)
             for addon in stores.addons.list(app_id=app.id):
                 self._remove_addon(addon, by=by)
             for attachment in stores.attachments.list(app_id=app.id):
@@ -99,7 +105,7 @@ class Changes:
         """A new add-on on an app, attached to it with a key. Raises NameTakenError, ApiError for the alias."""
         stores, now = self._stores, datetime.now(UTC)
         with stores.db.write():
-            stores.apps.update(app.id, updated_at=now)
+            self._guard.begin(by, Permission.APP_CHANGE, app.id)
             taken = stores.addons.find
             addon = AddOn(
                 id=new_id(),
@@ -123,14 +129,14 @@ class Changes:
         """The add-on under one more name, with its own key. Raises ApiError for the alias."""
         stores = self._stores
         with stores.db.write():
-            stores.apps.update(app.id, updated_at=datetime.now(UTC))
+            self._guard.begin(by, Permission.APP_CHANGE, app.id, addon.app_id)
             return self._attach(stores.addons.get(addon.id), app, plan=plan, alias=alias, by=by, limits=limits)
 
     def detach(self, attachment: Attachment, *, by: Actor) -> None:
-        """Removes the attachment and its config vars, and revokes its key."""
-        stores = self._stores
+        """Removes the attachment and its config vars, and revokes its key; for those of either app."""
+        stores, apps = self._stores, (attachment.app_id, attachment.owner_app_id)
         with stores.db.write():
-            stores.apps.update(attachment.app_id, updated_at=datetime.now(UTC))
+            self._guard.begin(by, Permission.APP_CHANGE, *apps, one_is_enough=True)
             self._remove_attachment(attachment, by=by)
             description = f"Detach {attachment.name} ({attachment.addon_name})"
             stores.releases.add(attachment.app_id, description=description, user_email=by.email)
@@ -139,7 +145,7 @@ class Changes:
         """Removes the add-on and all its attachments. Raises ApiError confirmation_required when other apps use it."""
         stores = self._stores
         with stores.db.write():
-            stores.apps.update(addon.app_id, updated_at=datetime.now(UTC))
+            self._guard.begin(by, Permission.APP_CHANGE, addon.app_id)
             attached = stores.attachments.list(addon_id=addon.id)
             others = sorted({attachment.app_name for attachment in attached if attachment.app_id != addon.app_id})
             if others and not confirmed:
@@ -154,7 +160,7 @@ class Changes:
         """Sets and, for None, unsets a user's config vars. Raises ApiError for a var that an attachment owns."""
         stores = self._stores
         with stores.db.write():
-            stores.apps.update(app.id, updated_at=datetime.now(UTC))
+            self._guard.begin(by, Permission.APP_CHANGE, app.id)
             owned = {
                 name for attachment in stores.attachments.list(app_id=app.id) for name in config_var_names(attachment)
             }
@@ -197,9 +203,8 @@ class Changes:
         stores.attachments.add(attachment)
         limits = limits or KeyLimits()
         key = stores.keys.add(attachment.id, models=limits.models, expires_at=limits.expires_at).key
-        after = {"name": attachment.name, "addon": addon.name, "key": key.prefix}
-        subject = Subject(attachment.id, attachment.name, app)
-        record(stores, by, "attachment.create", subject=subject, after=after)
+        after = {"name": attachment.name, "app": app.name, "addon": addon.name, "key": key.prefix}
+        self._tell_both(by, "attachment.create", attachment, after=after)
         description = f"Attach {attachment.name} ({addon.name})"
         stores.releases.add(app.id, description=description, user_email=by.email)
         return attachment
@@ -235,11 +240,21 @@ class Changes:
     def _remove_attachment(self, attachment: Attachment, *, by: Actor) -> None:
         stores = self._stores
         keys = [key.prefix for key in stores.keys.list_public(attachment_id=attachment.id)]
-        before = {"name": attachment.name, "addon": attachment.addon_name, "keys": keys}
-        subject = Subject(attachment.id, attachment.name, stores.apps.get(attachment.app_id))
-        record(stores, by, "attachment.destroy", subject=subject, before=before)
+        before = {
+            "name": attachment.name,
+            "app": attachment.app_name,
+            "addon": attachment.addon_name,
+            "keys": keys,
+        }
+        self._tell_both(by, "attachment.destroy", attachment, before=before)
         stores.keys.remove(attachment.id)
         stores.attachments.remove(attachment.id)
+
+    def _tell_both(self, by: Actor, action: str, attachment: Attachment, **told: dict[str, Any]) -> None:
+        """In the trail of the app that is attached to, and of the one whose add-on it is."""
+        for app_id in dict.fromkeys((attachment.app_id, attachment.owner_app_id)):
+            subject = Subject(attachment.id, attachment.name, self._stores.apps.get(app_id))
+            record(self._stores, by, action, subject=subject, **told)
 
 
 def _app(app: App) -> Subject:

@@ -1,5 +1,7 @@
 """What the caller of a request may touch: every handler gets its apps, add-ons and attachments here, or not at all."""
 
+from datetime import UTC, datetime
+
 from penstock.domain.access import PRIVILEGED, Open, Permission, Role, permissions
 from penstock.domain.platform import Actor, AddOn, App, Attachment, Operator
 from penstock.store.errors import NotFoundError
@@ -17,7 +19,13 @@ def operator_of(request: Request) -> Operator:
 def actor_of(request: Request) -> Actor:
     """On whose word a change of this request is made."""
     operator = operator_of(request)
-    return Actor(id=operator.id, email=operator.email, source=request.source, request_id=request.request_id)
+    return Actor(
+        id=operator.id,
+        email=operator.email,
+        source=request.source,
+        request_id=request.request_id,
+        token_id=None if request.token is None else request.token.id,
+    )
 
 
 def forbidden(message: str) -> ApiError:
@@ -58,10 +66,11 @@ class Guard:
     def attachment(
         self, request: Request, ref: str, *, app: App | None = None, permission: Permission | None = None
     ) -> Attachment:
-        """The attachment of that id, or of that name on ``app``; the app that it is attached to counts."""
+        """The attachment of that id, or of that name on ``app``. What the caller holds on the app that it is on counts,
+        and what they hold on the app that owns the add-on, whose spend it is."""
         attachment = self._stores.attachments.get(ref, app_id=None if app is None else app.id)
         on = self._stores.apps.find(attachment.app_id)
-        held = self._held(request, on)
+        held = self._held(request, on) | self._held(request, self._stores.apps.find(attachment.owner_app_id))
         if on is None or Permission.APP_READ not in held:
             raise NotFoundError("attachment")
         self._allowed(request, on, held, permission)
@@ -72,6 +81,29 @@ class Guard:
         request.checked.add(Permission.APP_READ)
         operator = operator_of(request)
         return None if Permission.APP_READ in permissions(operator.role) else operator.id
+
+    def visible_of(self, request: Request, addon: AddOn) -> str | None:
+        """The same for the attachments of an add-on: who reads the app that owns it sees them all."""
+        owner = self._stores.apps.find(addon.app_id)
+        return None if Permission.APP_READ in self._held(request, owner) else self.visible_to(request)
+
+    def begin(self, by: Actor, permission: Permission, *app_ids: str, one_is_enough: bool = False) -> None:
+        """Opens a change of these apps, or with none of the installation, inside its transaction. Changes of one app
+        wait for each other here, so the caller's rights are asked once more: who waited may have lost them."""
+        stores, now = self._stores, datetime.now(UTC)
+        operator = None if by.id is None else stores.operators.hold(by.id, by.token_id)
+        for app_id in sorted({*app_ids}):
+            stores.apps.update(app_id, updated_at=now)
+        if by.id is None:
+            return
+        if operator is None:
+            raise ApiError(401, "unauthorized", "Invalid credentials provided: they have been revoked.")
+        apps = [stores.apps.get(app_id) for app_id in app_ids]
+        held = [permissions(operator.role, self.role_on(operator, app)) for app in apps] or [permissions(operator.role)]
+        if not (any if one_is_enough else all)(permission in each for each in held):
+            if apps and all(Permission.APP_READ not in each for each in held):
+                raise NotFoundError("app")
+            raise forbidden(f"You do not have the permission {permission} any more.")
 
     def check(self, request: Request, permission: Permission | None = None) -> None:
         """The permission over the installation, whatever the app."""

@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from penstock.control.changes import Changes, KeyLimits
+from penstock.control.guard import Guard
 from penstock.control.names import invalid
 from penstock.control.plans import Plan
 from penstock.control.trail import Subject, record
+from penstock.domain.access import Permission
 from penstock.domain.platform import Actor, AddOn, ApiKey, App, Attachment
 from penstock.store.errors import NotFoundError
 from penstock.store.nouns.keys import ApiKeySecret
@@ -23,6 +25,7 @@ class KeyChanges:
     def __init__(self, stores: Stores, changes: Changes) -> None:
         self._stores = stores
         self._changes = changes
+        self._guard = Guard(stores)
 
     def create(
         self, app: App, attachment: Attachment, limits: KeyLimits, *, by: Actor
@@ -30,7 +33,7 @@ class KeyChanges:
         """One more key on an attachment; it becomes the config vars' own when they show none."""
         stores = self._stores
         with stores.db.write():
-            self._begin(app)
+            self._begin(app, by)
             found = stores.attachments.get(attachment.id)
             shows_one = any(not key.extra for key in stores.keys.list_public(attachment_id=found.id))
             made = stores.keys.add(found.id, extra=shows_one, models=limits.models, expires_at=limits.expires_at)
@@ -56,7 +59,7 @@ class KeyChanges:
         vars show."""
         stores = self._stores
         with stores.db.write():
-            self._begin(app)
+            self._begin(app, by)
             attachment, keys = self.find(app, ref)
             by_name = ref not in (keys[0].id, keys[0].prefix)
             old = next((key for key in reversed(keys) if not (by_name and key.extra)), None)
@@ -73,7 +76,7 @@ class KeyChanges:
         """Removes the key, or all keys of the attachment of that name."""
         stores = self._stores
         with stores.db.write():
-            self._begin(app)
+            self._begin(app, by)
             attachment, keys = self.find(app, ref)
             for key in keys:
                 stores.keys.remove_key(key.id)
@@ -97,11 +100,9 @@ class KeyChanges:
             raise NotFoundError("key")
         return attachment, keys
 
-    def _begin(self, app: App) -> None:
-        # First, because it makes the changes of one app wait for each other.
-        now = datetime.now(UTC)
-        self._stores.apps.update(app.id, updated_at=now)
-        self._stores.keys.purge(now - _KEPT_EXPIRED)
+    def _begin(self, app: App, by: Actor) -> None:
+        self._guard.begin(by, Permission.APP_CHANGE, app.id)
+        self._stores.keys.purge(datetime.now(UTC) - _KEPT_EXPIRED)
 
     def _release(self, app: App, description: str, by: Actor) -> None:
         self._stores.releases.add(app.id, description=description, user_email=by.email)

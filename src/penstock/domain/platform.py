@@ -99,12 +99,14 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
-    """On whose word a change is made, from which address, in which request. ``id`` is None for Penstock itself."""
+    """On whose word a change is made, by which token, from which address, in which request. ``id`` is None for
+    Penstock itself."""
 
     id: str | None
     email: str
     source: str
     request_id: str
+    token_id: str | None = None
 
 
 class OperatorToken(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,10 +5,10 @@ Roles are read again inside the transaction, so that what a caller has lost mean
 from datetime import UTC, datetime
 from typing import Any
 
-from penstock.control.guard import forbidden, may_manage
+from penstock.control.guard import Guard, forbidden, may_manage
 from penstock.control.names import invalid
 from penstock.control.trail import Subject, record
-from penstock.domain.access import Role
+from penstock.domain.access import Permission, Role
 from penstock.domain.ids import new_operator_token, secret_hash
 from penstock.domain.platform import Actor, App, Collaborator, Operator, OperatorToken
 from penstock.store.errors import NotFoundError
@@ -21,6 +21,7 @@ class OperatorChanges:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
+        self._guard = Guard(stores)
 
     def add(self, email: str, *, role: Role, by: Actor) -> Operator:
         """A new operator, who has no token yet. Raises NameTakenError."""
@@ -98,8 +99,8 @@ class OperatorChanges:
         stores = self._stores
         with stores.db.write():
             # Operators before apps, as where operators are removed: two that wait for each other would both fail.
-            guest = _present(stores.operators.lock(ref), ref)
-            stores.apps.update(app.id, updated_at=datetime.now(UTC))
+            guest = _present(stores.operators.lock(ref, by.id), ref)
+            self._guard.begin(by, Permission.APP_SHARE, app.id)
             before = stores.collaborators.find(app.id, guest.id)
             if guest.id == stores.apps.get(app.id).owner_id:
                 raise invalid(f"user: {guest.email} is the owner of {app.name}.")
@@ -118,7 +119,10 @@ class OperatorChanges:
         """Ends a collaboration."""
         stores = self._stores
         with stores.db.write():
-            stores.apps.update(app.id, updated_at=datetime.now(UTC))
+            if collaborator.operator_id == by.id:
+                stores.apps.update(app.id, updated_at=datetime.now(UTC))
+            else:
+                self._guard.begin(by, Permission.APP_SHARE, app.id)
             stores.collaborators.remove(app.id, collaborator.operator_id)
             subject = Subject(collaborator.id, collaborator.email, app)
             record(stores, by, "collaborator.destroy", subject=subject, before={"role": collaborator.role.value})
@@ -127,8 +131,8 @@ class OperatorChanges:
         """Another operator becomes the app's owner; the one before stays as a collaborator, a member."""
         stores = self._stores
         with stores.db.write():
-            people = stores.operators.lock(ref, app.owner_id)
-            stores.apps.update(app.id, updated_at=datetime.now(UTC))
+            people = stores.operators.lock(ref, app.owner_id, by.id)
+            self._guard.begin(by, Permission.APP_DESTROY, app.id)
             before = stores.apps.get(app.id)
             heir = _present(people, ref)
             if heir.id == before.owner_id:

@@ -95,7 +95,7 @@ class AttachmentRoutes:
     def list_of_addon(self, request: Request) -> Reply:
         """GET /addons/ADDON/addon-attachments."""
         addon = self._guard.addon(request, request.params["addon"])
-        return self._page(request, addon_id=addon.id, visible_to=self._guard.visible_to(request))
+        return self._page(request, addon_id=addon.id, visible_to=self._guard.visible_of(request, addon))
 
     def show(self, request: Request) -> Reply:
         """GET /addon-attachments/ID."""

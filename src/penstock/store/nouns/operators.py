@@ -59,6 +59,17 @@ class OperatorStore:
         with self._db.read() as connection:
             return tuple(_operator(row) for row in connection.execute(query))
 
+    def hold(self, operator_id: str, token_id: str | None) -> Operator | None:
+        """The operator as they are now, who stays so, as does their token, until the transaction ends; None when either
+        is gone."""
+        who = select(operators).where(operators.c.id == operator_id).with_for_update(read=True)
+        token = select(operator_tokens.c.id).where(operator_tokens.c.id == token_id)
+        token = token.with_for_update(read=True, key_share=True)
+        with self._db.write() as connection:
+            row = connection.execute(who).one_or_none()
+            signed_in = token_id is None or connection.execute(token).one_or_none() is not None
+        return _operator(row) if row is not None and signed_in else None
+
     def lock(self, *ids: str | None) -> dict[str, Operator]:
         """Those operators and every owner, by id, as they are now and stay until the transaction ends: what depends on
         a role, or on how many owners there are, is decided on these."""
