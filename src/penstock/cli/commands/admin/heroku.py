@@ -93,11 +93,11 @@ def _running_proxy(where: Whereabouts) -> str:
 def _run(command: list[str], env: dict[str, str]) -> int:
     """Run with our stdio to the end; what ends us ends the child. Its exit code, 128 + N for a signal N."""
     early: list[int] = []
-    for ending in _ENDINGS:
+    for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, _: early.append(number))
-    child = subprocess.Popen(command, env=env)
-    # The terminal sends ctrl-C to both: the child decides what it means.
+    # The terminal sends ctrl-C to both: the child decides what it means, from before it can say a word.
     signal.signal(signal.SIGINT, lambda *_: None)
+    child = subprocess.Popen(command, env=env)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, _: child.send_signal(number))
     for number in early:
