@@ -47,13 +47,13 @@ class Postgres:
         """The address of one of its databases, with a password that it does not ask for."""
         return f"postgresql://postgres:not-asked@/{database}?host={self._folder}"
 
-    def new_database(self, *, migrated: bool = True) -> str:
+    def new_database(self, *, migrated: bool = True, encoding: str = "UTF8") -> str:
         """A new database, with the schema of this code or empty: its URL."""
         name = f"test_{next(self._numbers)}"
         if migrated and not self._rows("SELECT 1 FROM pg_database WHERE datname = %s", _TEMPLATE):
             self._rows(f"CREATE DATABASE {_TEMPLATE}")
             Database.open(self.url(_TEMPLATE), home=self._folder).close()
-        self._rows(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE if migrated else 'template0'}")
+        self._rows(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE if migrated else 'template0'} ENCODING '{encoding}'")
         return self.url(name)
 
     def drop(self, url: str) -> None:

@@ -14,6 +14,7 @@ from penstock.domain.errors import PenstockError
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
 from penstock.store.nouns.stores import Stores
+from tests.postgres import Postgres
 from tests.store.nouns import add_app
 
 
@@ -106,6 +107,33 @@ def test_a_url_that_cannot_work_is_refused(url: str) -> None:
 )
 def test_a_refused_url_does_not_show_its_password(url: str) -> None:
     assert "hunter2" not in refusal(url)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///tmp/x.db", "sqlite+pysqlite:///x.db", "x.db"])
+def test_a_relative_path_is_refused_with_the_way_to_write_it(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tmp").mkdir()
+    assert "four slashes: sqlite:////" in refusal(url)
+    assert [*tmp_path.rglob("*.db")] == []
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_does_not_hold_all_characters_is_refused(postgres: Postgres, encoding: str) -> None:
+    url = postgres.new_database(migrated=False, encoding=encoding)
+    message = refusal(url)
+    assert f"ENCODING '{encoding}'" in message
+    assert "ENCODING 'UTF8'" in message
+    postgres.drop(url)
+
+
+def test_a_client_encoding_from_elsewhere_changes_nothing(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.new_database()
+    monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
+    assert add_app(Stores(Database.open(url, home=tmp_path)), "caf").name == "caf"
 
 
 def test_several_processes_can_open_a_new_database_at_once(address: Path | str, tmp_path: Path) -> None:

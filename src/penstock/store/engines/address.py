@@ -14,11 +14,17 @@ _DRIVERS = {
     "postgresql+psycopg": "postgresql+psycopg",
 }
 _KNOWN = "write sqlite:////data/penstock.db or postgresql://user:password@host/database"
+_RELATIVE = (
+    "database.url: a relative path means another file in every folder; write the whole path, in a URL after four "
+    "slashes: sqlite:////data/penstock.db"
+)
 
 
 def parse_address(url_or_path: str | Path) -> URL:
     """The URL with the driver in use. Raises StoreError, which shows no part of a URL."""
     if not isinstance(url_or_path, str) or "://" not in url_or_path:
+        if isinstance(url_or_path, str) and not Path(url_or_path).is_absolute():
+            raise StoreError(_RELATIVE)
         return URL.create("sqlite", database=str(Path(url_or_path).absolute()))
     try:
         url = make_url(url_or_path)
@@ -29,6 +35,8 @@ def parse_address(url_or_path: str | Path) -> URL:
     url = url.set(drivername=_DRIVERS[url.drivername])
     if is_sqlite(url) and url.database in (None, "", ":memory:"):
         raise StoreError("database.url: name a file; a database in memory cannot be shared by several processes")
+    if is_sqlite(url) and not Path(str(url.database)).is_absolute():
+        raise StoreError(_RELATIVE)
     return url
 
 
@@ -47,6 +55,6 @@ def label_of(url: URL) -> str:
     """The name of the database for messages: the file, or the URL without user, password and options."""
     if is_sqlite(url):
         return str(url.database)
-    host = url.host or url.query.get("host")
-    bare = URL.create("postgresql", port=url.port, database=url.database)
+    host, port = url.host or url.query.get("host"), str(url.query.get("port"))
+    bare = URL.create("postgresql", port=url.port or (int(port) if port.isdecimal() else None), database=url.database)
     return str(bare.set(host=host if isinstance(host, str) else None))

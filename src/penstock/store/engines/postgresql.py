@@ -11,6 +11,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Connection, create_engine, event, exc
 
 from penstock.store.engines.backend import Backend, unavailable
+from penstock.store.errors import StoreError
 
 # Seconds. The server gives up first; the client's own patience is for a server that cannot even do that.
 CONNECT_S = 2
@@ -29,7 +30,7 @@ class PostgresBackend(Backend):
     """One database on a server. ``hurried`` bounds each statement; upkeep takes what it needs."""
 
     def __init__(self, url: URL, *, hurried: bool = True) -> None:
-        ours = {"connect_timeout": CONNECT_S, "application_name": "penstock"}
+        ours = {"connect_timeout": CONNECT_S, "application_name": "penstock", "client_encoding": "utf8"}
         engine = create_engine(
             url,
             hide_parameters=True,
@@ -89,6 +90,12 @@ class PostgresBackend(Backend):
 
     def _open(self, _dialect: object, _record: object, args: Any, fields: Any) -> "_Connection":
         connection = _Connection.connect(*args, **fields)
+        # A pooler in between may not tell.
+        if (encoding := connection.info.parameter_status("server_encoding")) not in (None, "UTF8"):
+            connection.close()
+            raise StoreError(
+                f"the database has ENCODING '{encoding}'; make one with ENCODING 'UTF8' TEMPLATE template0"
+            )
         connection.on_silence = self._note_silence
         return connection
 
