@@ -42,6 +42,64 @@ def test_a_server_that_stops_is_unavailable_and_used_again_when_it_is_back(
     assert add_app(kept, "new").name == "new"
 
 
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """The level and the text of each line that the store has logged since it was last asked."""
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records if "penstock" in record.name]
+    caplog.clear()
+    return lines
+
+
+def test_an_outage_is_logged_once_per_reason_and_so_is_its_end(
+    kept: Stores, own_postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "penstock")
+    for _ in range(2):
+        own_postgres.stop()
+        for _ in range(3):
+            refused(kept)
+        reasons = told(caplog)
+        assert reasons
+        assert len(set(reasons)) == len(reasons)
+        assert all(level == "WARNING" and "database unavailable: " in line for level, line in reasons)
+        own_postgres.start()
+        for _ in range(3):
+            kept.apps.list()
+        assert told(caplog) == [("INFO", "database available again")]
+
+
+def test_an_outage_whose_reason_changes_says_so(
+    kept: Stores, own_postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_postgres.stop()
+    refused(kept)
+    gone = told(caplog)
+    own_postgres.start()
+    own_postgres.freeze()
+    refused(kept)
+    hangs = told(caplog)
+    own_postgres.thaw()
+    assert gone
+    assert hangs
+    assert not set(gone) & set(hangs)
+
+
+def test_many_callers_in_an_outage_leave_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "penstock")
+    stores = Stores(Database.open(tmp_path / "penstock.db"))
+    (tmp_path / "penstock.db").rename(tmp_path / "away.db")
+    (tmp_path / "penstock.db").mkdir()
+    stores.db.close()
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: refused(stores), range(40))) == {"store_unavailable"}
+    [(level, line)] = told(caplog)
+    assert (level, line) == ("WARNING", "database unavailable: unable to open database file")
+    (tmp_path / "penstock.db").rmdir()
+    (tmp_path / "away.db").rename(tmp_path / "penstock.db")
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: stores.apps.list(), range(40))) == {()}
+    assert told(caplog) == [("INFO", "database available again")]
+
+
 def test_a_server_that_hangs_is_unavailable_and_used_again_when_it_goes_on(
     kept: Stores, own_postgres: Postgres
 ) -> None:

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # Any number that no other program's advisory lock in the same database has.
 _ROTATION_LOCK = 0x50454E53524F5441
+# That many lines an outage may add to the log.
+_REASONS = 8
 
 
 class _Open(threading.local):
@@ -54,6 +56,9 @@ class Database:
         self._open = _Open()
         self.label = label
         self.found: str | None = None
+        # Why it does not answer, as far as that was told; empty while it answers.
+        self._reasons: frozenset[str] = frozenset()
+        self._noting = threading.Lock()
 
     @classmethod
     def open(
@@ -101,7 +106,7 @@ class Database:
         if joined is not None:
             yield joined
             return
-        with _translated(), self._transaction(writes=False) as connection:
+        with self._translated(), self._transaction(writes=False) as connection:
             yield connection
 
     @contextmanager
@@ -113,7 +118,7 @@ class Database:
                 raise RuntimeError("a write inside a read transaction")
             yield joined
             return
-        with _translated(), self._backend.turn(), self._transaction(writes=True) as connection:
+        with self._translated(), self._backend.turn(), self._transaction(writes=True) as connection:
             yield connection
         self._open.commits += 1
 
@@ -182,6 +187,33 @@ class Database:
                 self._open.connection, self._open.writes = None, False
                 self._open.last.clear()
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        before = self._reasons
+        try:
+            yield
+        except (exc.IntegrityError, exc.ProgrammingError, exc.NotSupportedError):
+            raise
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            self._note_outage(" ".join(str(getattr(error, "orig", None) or type(error).__name__).split()))
+            raise unavailable() from error
+        if before:
+            self._note_end(before)
+
+    def _note_outage(self, reason: str) -> None:
+        """Once per reason and outage, or every request would add a line."""
+        with self._noting:
+            if reason not in self._reasons and len(self._reasons) < _REASONS:
+                self._reasons |= {reason}
+                logger.warning("database unavailable: %s", reason)
+
+    def _note_end(self, reasons: frozenset[str]) -> None:
+        # Only what began after the last reason was noticed can tell that it is over.
+        with self._noting:
+            if self._reasons is reasons:
+                self._reasons = frozenset()
+                logger.info("database available again")
+
     def _meet_schema(self, *, upgrades: bool) -> None:
         if upgrades:
             self._backend.prepare()
@@ -211,15 +243,3 @@ def _backend(url: URL, *, upkeep: bool) -> Backend:
     from penstock.store.engines.postgresql import PostgresBackend  # noqa: PLC0415
 
     return PostgresBackend(url, hurried=not upkeep)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (exc.IntegrityError, exc.ProgrammingError, exc.NotSupportedError):
-        raise
-    except (exc.DBAPIError, exc.TimeoutError) as error:
-        reason = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
-        logger.warning("database unavailable: %s", reason)
-        raise unavailable() from error
