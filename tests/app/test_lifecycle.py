@@ -78,7 +78,7 @@ def drain_terminal(descriptor: int) -> None:
 
 
 def test_the_home_is_private(penstock_server: Server) -> None:
-    for name in ("penstock.db", "tokens/operator", "master.key"):
+    for name in ("penstock.db", "tokens/operator", "master.key", "database"):
         assert (penstock_server.home / name).stat().st_mode & 0o077 == 0
 
 

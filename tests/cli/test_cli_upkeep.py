@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.app.home import master_keys
+from penstock.app.home import Home, database_name, master_keys, other_database
 from penstock.settings.load import load_settings
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
@@ -53,6 +53,7 @@ def test_a_running_server_is_backed_up_and_its_key_rotated_but_nothing_is_put_un
             refused = server.cli(*command, check=False)
             assert (refused.returncode, refused.stdout) == (1, "")
             assert "another penstock serve" in refused.stderr
+            assert "--home" not in refused.stderr
     assert "master key is not the one" in server.cli("restore", str(backup), "--force", check=False).stderr
     (home / "master.key").write_text(old)
     server.cli("restore", str(backup), "--force", "--confirm", "penstock.db")
@@ -105,6 +106,11 @@ def test_a_move_prints_the_setting_and_takes_no_password(
     to = f"sqlite:///{tmp_path / 'moved.db'}"
     assert offline.ok("db:copy", "--to", to) == f"PENSTOCK_DATABASE_URL={to}"
     assert apps_of(tmp_path / "moved.db", home) == [("shop", {"A": "1"})]
+    [event] = Stores(Database.open(tmp_path / "moved.db", home=home)).audit.list()
+    assert (event.action, event.object_name, event.source) == ("database.copy", "penstock.db", "local")
+    assert event.after
+    assert event.after["rows"]["apps"] == 1
+    assert stores.audit.list() == ()
     assert "not empty" in offline.refused("db:copy", "--to", to)
     for url in ("postgresql://me:hunter2@db.test/x", "postgresql://db.test/x?password=hunter2"):
         told = offline.refused("db:copy", "--to", url)
@@ -127,6 +133,99 @@ def test_a_home_moves_to_postgresql_and_is_kept_there(
     moved.ok("db:copy", "--to", f"sqlite:///{tmp_path / 'back.db'}")
     assert apps_of(tmp_path / "back.db", tmp_path / "home") == [("shop", {"A": "1"})]
     postgres.drop(url)
+
+
+def test_where_the_server_has_another_database_its_key_is_not_rotated_and_nothing_else_backed_up(
+    offline: Penstock, stores: Stores, home: Path, postgres: Postgres, tmp_path: Path
+) -> None:
+    url, config = postgres.new_database(migrated=False), tmp_path / "penstock.toml"
+    offline.within(PGPASSWORD="not-asked").ok("db:copy", "--to", url.replace(":not-asked", ""))
+    config.write_text(f'[database]\nurl = "{url}"\n')
+    key = (home / "master.key").read_text()
+    with running(home, "--config", str(config), "--set", "engine.enabled=false"):
+        for command in (["secrets:rotate"], ["backup", str(tmp_path / "b.db")]):
+            told = offline.refused(*command)
+            assert "set PENSTOCK_DATABASE_URL" in told
+            assert f"the settings here name {home}/penstock.db" in told
+            assert told.count("\n") <= 2
+            assert "not-asked" not in told
+        assert (home / "master.key").read_text() == key
+        assert not (tmp_path / "b.db").exists()
+        there = offline.within(PENSTOCK_DATABASE_URL=url)
+        assert f"Backing up postgresql://{url.partition('host=')[2]}" in there("backup", str(tmp_path / "b.db")).stderr
+        there.ok("secrets:rotate")
+    assert (home / "master.key").read_text() != key
+    note = home / "database"
+    assert note.stat().st_mode & 0o777 == 0o600
+    assert "not-asked" not in note.read_text()
+    assert "Warning: The server of this home uses postgresql://" in offline("restore", str(tmp_path / "b.db")).stderr
+    config.write_text(f'[database]\nurl = "sqlite:///{tmp_path / "new.db"}"\n')
+    with running(home, "--config", str(config), "--set", "engine.enabled=false"):
+        offline.within(PENSTOCK_DATABASE_URL=str(tmp_path / "new.db")).ok("secrets:rotate")
+    postgres.drop(url)
+
+
+def test_the_commands_that_only_look_warn_and_go_on(offline: Penstock, stores: Stores, home: Path) -> None:
+    for command in ("db:check", "db:upgrade"):
+        assert "Warning" not in offline(command).stderr
+    Home(str(home)).note_database("/elsewhere.db")
+    for command in ("db:check", "db:upgrade"):
+        done = offline(command)
+        assert done.returncode == 0
+        assert str(home / "penstock.db") in done.stdout
+        assert f"uses /elsewhere.db, and the settings here name {home}/penstock.db" in done.stderr
+    assert "uses /elsewhere.db" in offline("db:copy", "--to", f"sqlite:///{home / 'copy.db'}").stderr
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("", "sqlite:///{home}/penstock.db", True),
+        ("postgres://me:pw@db.test/x", "postgresql://you@db.test:5432/x?sslmode=require", True),
+        ("postgresql:///x?host=/run/pg&port=5433", "postgresql:///x?host=/run/pg&port=5433", True),
+        ("postgresql:///x?host=/run/pg&port=5433", "postgresql:///x?host=/run/pg", False),
+        ("postgresql://db.test/x", "postgresql://db.test:5433/x", False),
+        ("postgresql://db.test/x", "postgresql://db.test/y", False),
+        ("postgresql://db.test/x", "", False),
+    ],
+)
+def test_a_database_is_known_by_host_port_and_name(one: str, other: str, same: bool, tmp_path: Path) -> None:
+    served, configured = (
+        load_settings(environ={"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_DATABASE_URL": url.format(home=tmp_path)})
+        for url in (one, other)
+    )
+    assert other_database(configured) is None
+    Home(str(tmp_path)).note_database(database_name(served))
+    assert (other_database(configured) is None) is same
+    assert other_database(served) is None
+
+
+def test_a_home_that_was_moved_still_has_its_database(offline: Penstock, stores: Stores, home: Path) -> None:
+    Home(str(home)).note_database(database_name(load_settings(environ={"PENSTOCK_HOME": str(home)})))
+    stores.db.close()
+    moved = home.rename(home.with_name("moved"))
+    offline.within(PENSTOCK_HOME=str(moved)).ok("secrets:rotate")
+
+
+def test_a_rotation_names_the_file_to_keep_before_it_begins(offline: Penstock, stores: Stores, home: Path) -> None:
+    told = offline("secrets:rotate").stderr
+    assert "Keep a copy" in told
+    assert 0 < told.index(str(home / "master.key")) < told.index("Rotating")
+
+
+def test_a_backup_whose_secrets_the_master_key_does_not_open_says_so(
+    offline: Penstock, stores: Stores, home: Path, tmp_path: Path
+) -> None:
+    done = offline("backup", str(tmp_path / "b0.db"))
+    assert f"Backing up {home}/penstock.db to" in done.stderr
+    assert "Warning" not in done.stderr
+    (home / "master.key").write_text(new_master_key().hex())
+    done = offline("backup", str(tmp_path / "b1.db"))
+    assert done.returncode == 0
+    assert "2 of its 2 secrets do not open" in done.stderr
+    (home / "master.key").unlink()
+    assert "master.key is missing" in offline("backup", str(tmp_path / "b2.db")).stderr
+    assert not (home / "master.key").exists()
 
 
 def test_a_key_moves_from_the_file_to_the_environment_by_a_rotation(

@@ -243,10 +243,10 @@ def test_a_backup_tells_how_many_of_its_secrets_a_master_key_opens(stores: Store
     keys = stores.db.master_keys
     assert keys is not None
     with opened_backup(tmp_path / "b.db") as backup:
-        assert count_unopened(backup, keys) == (0, 4)
-        assert count_unopened(backup, MasterKeys(given=(new_master_key(),))) == (4, 4)
+        assert count_unopened(backup.database, keys) == (0, 4)
+        assert count_unopened(backup.database, MasterKeys(given=(new_master_key(),))) == (4, 4)
         with pytest.raises(StoreError, match="missing"):
-            count_unopened(backup, MasterKeys(tmp_path / "none.key"))
+            count_unopened(backup.database, MasterKeys(tmp_path / "none.key"))
     assert not (tmp_path / "none.key").exists()
 
 

@@ -10,8 +10,12 @@ import msgspec
 
 from penstock.settings.tree import Settings
 from penstock.store.database import Database
+from penstock.store.engines.address import is_sqlite, label_of, parse_address
 from penstock.store.errors import StoreError
 from penstock.store.sealing import MasterKeys, parse_master_key
+
+# In the home: the name of the database that its last server used.
+_DATABASE = "database"
 
 
 class HomeError(Exception):
@@ -19,10 +23,12 @@ class HomeError(Exception):
 
 
 class Home:
-    """The folder that holds the database, journal, weights, tokens and run files."""
+    """The folder that holds the database, journal, weights, tokens and run files. ``another`` is how its user chooses
+    another one."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, another: str = "use --home") -> None:
         self.path = Path(path)
+        self._another = another
         self.run = self.path / "run"
         self.journal = self.path / "journal"
         self._lock = -1
@@ -38,7 +44,7 @@ class Home:
             probe.unlink()
         except OSError as error:
             raise HomeError(
-                f"PENSTOCK_HOME {self.path} cannot be written ({error.strerror}); choose another with --home"
+                f"PENSTOCK_HOME {self.path} cannot be written ({error.strerror}); {self._another} to choose another"
             ) from error
 
     def lock(self) -> None:
@@ -50,7 +56,7 @@ class Home:
             owner = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip()
             os.close(self._lock)
             raise HomeError(
-                f"another penstock serve (pid {owner or 'unknown'}) runs on {self.path}; stop it, or use --home"
+                f"another penstock serve (pid {owner or 'unknown'}) runs on {self.path}; stop it, or {self._another}"
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
@@ -61,15 +67,19 @@ class Home:
     def announce(self, ready: dict[str, Any], extra: str | None) -> None:
         """Write run/ready.json, and the file that the operator named, atomically. Raises HomeError."""
         for path in self._ready_files(extra):
-            draft = path.with_name(f"{path.name or 'ready'}.{os.getpid()}")
             try:
-                draft.write_bytes(msgspec.json.encode(ready) + b"\n")
-                draft.replace(path)
+                _put(path, msgspec.json.encode(ready) + b"\n")
             except OSError as error:
-                with contextlib.suppress(OSError):
-                    draft.unlink()
                 remedy = f"serve.ready_file {path}" if extra and path == Path(extra) else f"{path}"
                 raise HomeError(f"{remedy} cannot be written ({error.strerror})") from error
+
+    def note_database(self, name: str) -> None:
+        """Write which database is served here, for the commands that look after it. Raises HomeError."""
+        path = self.path / _DATABASE
+        try:
+            _put(path, f"{name}\n".encode(), mode=0o600)
+        except OSError as error:
+            raise HomeError(f"{path} cannot be written ({error.strerror})") from error
 
     def withdraw(self, extra: str | None) -> None:
         """Remove the ready files."""
@@ -81,9 +91,58 @@ class Home:
         return [self.run / "ready.json", *([Path(extra)] if extra else [])]
 
 
+def _put(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    draft = path.with_name(f"{path.name or 'ready'}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            file.write(content)
+        draft.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
+
+
 def database_url(settings: Settings) -> str | Path:
     """Where the store lives."""
     return settings.database.url or Path(settings.home) / "penstock.db"
+
+
+def database_label(settings: Settings) -> str:
+    """The name of the store for messages, without its password. Raises StoreError."""
+    return label_of(parse_address(database_url(settings)))
+
+
+def database_name(settings: Settings) -> str:
+    """The store's name in the home's file: relative to the home where it lies in it, so that both can be moved, and
+    with the port. Raises StoreError."""
+    url, home = parse_address(database_url(settings)), Path(settings.home).resolve()
+    if not is_sqlite(url):
+        return label_of(url if url.port or "port" in url.query else url.set(port=5432))
+    path = Path(str(url.database)).resolve()
+    return str(path.relative_to(home) if path.is_relative_to(home) else path)
+
+
+def other_database(settings: Settings) -> str | None:
+    """One line when the last server of this home used another database than the settings name; None when it was the
+    same, or there was none. Raises StoreError, OSError."""
+    try:
+        served = (Path(settings.home) / _DATABASE).read_text("utf-8").strip()
+    except FileNotFoundError:
+        return None
+    if served in ("", database_name(settings)):
+        return None
+    served = served if "://" in served else str(Path(settings.home) / served)
+    return f"the server of this home uses {served}, and the settings here name {database_label(settings)}"
+
+
+def refuse_other_database(settings: Settings) -> None:
+    """Raises StoreError where ``other_database`` has something to say, with the remedy."""
+    if other := other_database(settings):
+        raise StoreError(
+            f"{other}: set PENSTOCK_DATABASE_URL, or [database] url, as the server has it; where no server runs, "
+            "starting penstock serve once with the settings here makes theirs the one"
+        )
 
 
 def open_database(settings: Settings, *, upkeep: bool = False) -> Database:

@@ -18,7 +18,7 @@ from penstock.app.boot import Boot
 from penstock.app.compose import catalogue_of
 from penstock.app.control import prepare_store
 from penstock.app.engines import Engines
-from penstock.app.home import Home, HomeError
+from penstock.app.home import Home, HomeError, database_name
 from penstock.app.listeners import PortError, bind, url_of
 from penstock.app.logs import set_up_logging
 from penstock.app.processes import ChildFailed, ChildProcess
@@ -137,6 +137,7 @@ class Supervisor:
             "pid": os.getpid(),
             "models": [model.id for model in catalogue.served],
         }
+        self._home.note_database(database_name(self._settings))
         self._home.announce(ready, self._settings.serve.ready_file)
         print_banner(catalogue, boot, gateway_url=gateway_url, hello=hello)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.app.home import Home, master_keys, open_database
+from penstock.app.home import Home, master_keys, open_database, refuse_other_database
 from penstock.domain.ids import new_id
 from penstock.domain.platform import AuditEvent
 from penstock.settings.tree import Settings
@@ -17,16 +17,28 @@ from penstock.store.database import Database
 from penstock.store.engines.address import holds_password
 from penstock.store.errors import StoreError
 from penstock.store.nouns.audit import AuditStore
+from penstock.store.sealing import MasterKeys
 from penstock.store.upkeep import backup, rotate
 from penstock.store.upkeep.backup import Backup
 from penstock.store.upkeep.copy import Contents, check_schema, copy_database, count_rows
 from penstock.store.upkeep.rotate import Progress, Rotation
 
 
-def back_up(settings: Settings, path: Path) -> Contents:
-    """Writes a backup to a new file, while servers run. Raises StoreError, PenstockError."""
+def back_up(settings: Settings, path: Path) -> tuple[Contents, str | None]:
+    """Writes a backup to a new file, while servers run: what is in it, and one line when the master key does not open
+    that. Raises StoreError, PenstockError."""
+    refuse_other_database(settings)
     with closing(open_database(settings, upkeep=True)) as db:
-        return backup.write_backup(db, path.absolute())
+        contents = backup.write_backup(db, path.absolute())
+    with closing(Database.open(path.absolute(), upkeep=True)) as made:
+        try:
+            unopened, total = backup.count_unopened(made, master_keys(settings))
+        except StoreError as error:
+            return contents, f"Its secrets do not open: {error}"
+    return (
+        contents,
+        f"{unopened} of its {total} secrets do not open with the master key in place." if unopened else None,
+    )
 
 
 class Restoring(msgspec.Struct, frozen=True):
@@ -51,7 +63,7 @@ def restoring(settings: Settings, path: Path) -> Iterator[Restoring]:
     _lock(settings)
     keys = master_keys(settings)
     with backup.opened_backup(path.absolute()) as source:
-        unopened, total = backup.count_unopened(source, keys)
+        unopened, total = backup.count_unopened(source.database, keys)
         if total and unopened == total:
             raise StoreError(f"{path}: the master key is not the one this backup was made with; put that one in place")
         open_database(settings).close()
@@ -71,22 +83,41 @@ def copy_to(settings: Settings, to: str) -> Contents:
     with closing(open_database(settings, upkeep=True)) as source:
         Database.open(to, master_keys=keys).close()
         with closing(Database.open(to, master_keys=keys, upkeep=True)) as target:
-            return copy_database(source, target)
+            with target.write():
+                contents = copy_database(source, target)
+                event = _event("database.copy", Path(source.label).name)
+                AuditStore(target).add(msgspec.structs.replace(event, after={"rows": contents.rows}))
+            return contents
 
 
-def rotate_master_key(settings: Settings, progress: Progress) -> Rotation:
-    """Seals everything under a new master key, while servers run. Raises StoreError, PenstockError."""
+class Rotating(msgspec.Struct, frozen=True):
+    """A rotation that can go ahead; ``keys`` say where the key is that earlier backups need."""
+
+    target: Database
+    keys: MasterKeys
+
+    def run(self, progress: Progress) -> Rotation:
+        """Does it. Raises StoreError, PenstockError."""
+        done = rotate.rotate(self.target, progress=progress)
+        event = _event("master_key.rotate", None)
+        AuditStore(self.target).add(msgspec.structs.replace(event, after={"resealed": done.resealed}))
+        return done
+
+
+@contextmanager
+def rotating(settings: Settings) -> Iterator[Rotating]:
+    """Checks, for a rotation of the master key while servers run, that the database is theirs and the key fits. Raises
+    StoreError, PenstockError."""
+    refuse_other_database(settings)
     with closing(open_database(settings, upkeep=True)) as db:
         check_schema(db)
-        done = rotate.rotate(db, progress=progress)
-        event = _event("master_key.rotate", None)
-        AuditStore(db).add(msgspec.structs.replace(event, after={"resealed": done.resealed}))
-        return done
+        _ = db.sealer
+        yield Rotating(db, master_keys(settings))
 
 
 def _lock(settings: Settings) -> None:
     # Held until this process ends.
-    home = Home(settings.home)
+    home = Home(settings.home, another="set PENSTOCK_HOME")
     home.prepare()
     home.lock()
 

@@ -74,10 +74,10 @@ def opened_backup(path: Path) -> Iterator[Backup]:
             yield Backup(path, taken_at, database)
 
 
-def count_unopened(backup: Backup, keys: MasterKeys) -> tuple[int, int]:
-    """How many of its secrets the master keys do not open, and how many there are. Raises StoreError when there are
-    secrets and no key."""
-    with backup.database.read() as connection:
+def count_unopened(db: Database, keys: MasterKeys) -> tuple[int, int]:
+    """How many of a backup's secrets the master keys do not open, and how many there are. Raises StoreError when there
+    are secrets and no key."""
+    with db.read() as connection:
         values = [value for table in TABLES for value in list_sealed(connection, table)]
     sealer, unopened = Sealer(keys.read) if values else None, 0
     for value in values:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from penstock.cli import output
+from penstock.cli.commands.admin.database import warned
 from penstock.cli.options import confirm_option, confirmed
 from penstock.cli.output import CliError
 from penstock.settings.load import load_settings
@@ -15,10 +16,14 @@ from penstock.settings.load import load_settings
 def back_up(file: Path) -> None:
     """Write one state of the whole database to a new FILE, while servers run. The master key is not in it."""
     from penstock.app import upkeep  # noqa: PLC0415 - the store is slow to import
+    from penstock.app.home import database_label  # noqa: PLC0415 - as above
 
-    with output.action(f"Backing up to {file}") as running:
-        contents = upkeep.back_up(load_settings(), file)
+    settings = load_settings()
+    with output.action(f"Backing up {database_label(settings)} to {file}") as running:
+        contents, doubt = upkeep.back_up(settings, file)
         running.done = f"done, {contents.total} rows, verified"
+    if doubt:
+        output.warn(doubt)
     output.note("The master key is not in it: keep it too, in another place.")
 
 
@@ -30,7 +35,7 @@ def restore(file: Path, force: bool, confirm: str | None) -> None:
     """Replace the configured database by the backup FILE; no server may be running."""
     from penstock.app import upkeep  # noqa: PLC0415 - as above
 
-    with upkeep.restoring(load_settings(), file) as ready:
+    with upkeep.restoring(warned(load_settings()), file) as ready:
         where, taken = ready.target.label, f"{ready.source.taken_at:%Y-%m-%d %H:%M:%S} UTC"
         if ready.replaced:
             rows = sum(ready.replaced.values())
@@ -50,9 +55,11 @@ def restore(file: Path, force: bool, confirm: str | None) -> None:
 def copy(to: str) -> None:
     """Move everything to another, empty database; no server may be running. Take its password from PGPASSWORD."""
     from penstock.app import upkeep  # noqa: PLC0415 - as above
+    from penstock.app.home import database_label  # noqa: PLC0415 - as above
 
-    with output.action("Copying") as running:
-        contents = upkeep.copy_to(load_settings(), to)
+    settings = warned(load_settings())
+    with output.action(f"Copying {database_label(settings)}") as running:
+        contents = upkeep.copy_to(settings, to)
         running.done = f"done, {contents.total} rows, verified"
     output.value(f"PENSTOCK_DATABASE_URL={to}")
     output.note("Set that (or database.url in penstock.toml), and start the server. The master key stays where it is.")
