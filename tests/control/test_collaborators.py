@@ -53,6 +53,7 @@ def test_a_wrong_field_of_a_collaborator_is_named(new_plane: Plane, body: dict[s
     code, told = new_plane.refused("POST", f"/apps/{new_plane.app()}/collaborators", **body)
     assert code == 422
     assert field in told["message"]
+    assert ("penstock operators:add" in told["message"]) is (body == {"user": "nobody@example.com"})
 
 
 def test_sharing_twice_is_refused_and_keeps_the_role(plane: Plane) -> None:

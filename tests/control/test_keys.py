@@ -166,7 +166,11 @@ def test_a_name_revokes_every_key_of_the_attachment_and_create_gives_it_one_agai
     assert plane.principal(other["secret"]) is not None
     assert "INFERENCE_KEY" not in plane.config(app)
     assert releases(plane, app)[-1] == "Revoke INFERENCE_KEY"
-    assert plane.refused("POST", f"/apps/{app}/keys/INFERENCE/actions/rotate")[1]["resource"] == "key"
+    status, body = plane.refused("POST", f"/apps/{app}/keys/inference/actions/rotate")
+    told = f"INFERENCE has no key; make one with: penstock keys:create -a {app} --as INFERENCE"
+    assert (status, body["message"]) == (422, told)
+    assert plane.refused("POST", f"/apps/{app}/keys/NOTHING/actions/rotate")[1]["resource"] == "key"
+    assert plane.refused("DELETE", f"/apps/{app}/keys/INFERENCE")[1]["resource"] == "key"
     again = plane.ok("POST", f"/apps/{app}/keys", attachment="INFERENCE")
     assert (again["extra"], plane.config(app)["INFERENCE_KEY"]) == (False, again["secret"])
     assert releases(plane, app)[-1] == "Set INFERENCE_KEY"
@@ -176,7 +180,8 @@ def test_a_name_with_nothing_but_extra_keys_is_not_rotated(plane: Plane) -> None
     app, key = made_with(plane)
     extra = plane.ok("POST", f"/apps/{app}/keys", attachment="INFERENCE")
     plane.ok("DELETE", f"/apps/{app}/keys/{key[:12]}")
-    assert plane.refused("POST", f"/apps/{app}/keys/INFERENCE/actions/rotate")[0] == 404
+    status, body = plane.refused("POST", f"/apps/{app}/keys/INFERENCE/actions/rotate")
+    assert (status, "has no key in its config var; make one with: " in body["message"]) == (422, True)
     assert plane.principal(extra["secret"]) is not None
 
 

@@ -161,7 +161,8 @@ def _translating(handler: Handler, stores: Stores) -> Handler:
             resource, words = _RESOURCES[error.noun]
             raise ApiError(404, "not_found", f"Couldn't find that {words}.", resource=resource) from error
         except NameTakenError as error:
-            raise ApiError(422, "invalid_params", f"Name {error.name} is already taken") from error
+            what = "Email" if error.noun == "operator" else "Name"
+            raise ApiError(422, "invalid_params", f"{what} {error.name} is already taken") from error
         except InvalidValueError as error:
             raise ApiError(422, "invalid_params", str(error)) from error
 

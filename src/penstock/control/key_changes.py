@@ -56,15 +56,17 @@ class KeyChanges:
 
     def rotate(self, app: App, ref: str, *, grace: timedelta, by: Actor) -> tuple[ApiKeySecret, Attachment]:
         """A successor for the key, which goes on for the grace; for an attachment's name, of the key that its config
-        vars show."""
+        vars show. Raises ApiError where they show none."""
         stores = self._stores
         with stores.db.write():
             self._begin(app, by)
             attachment, keys = self.find(app, ref)
-            by_name = ref not in (keys[0].id, keys[0].prefix)
+            by_name = not any(ref in (key.id, key.prefix) for key in keys)
             old = next((key for key in reversed(keys) if not (by_name and key.extra)), None)
             if old is None:
-                raise NotFoundError("key")
+                # Only a name that has no key of its own gets here.
+                none = f"{attachment.name} has no key{' in its config var' if keys else ''}"
+                raise invalid(f"{none}; make one with: penstock keys:create -a {app.name} --as {attachment.name}")
             made = stores.keys.rotate(old, grace=grace)
             after = _told(made.key, attachment) | {"grace_s": int(grace.total_seconds())}
             record(stores, by, "key.rotate", subject=_subject(old, app), before=_told(old, attachment), after=after)
@@ -78,6 +80,8 @@ class KeyChanges:
         with stores.db.write():
             self._begin(app, by)
             attachment, keys = self.find(app, ref)
+            if not keys:
+                raise NotFoundError("key")
             for key in keys:
                 stores.keys.remove_key(key.id)
                 record(stores, by, "key.revoke", subject=_subject(key, app), before=_told(key, attachment))
@@ -86,8 +90,8 @@ class KeyChanges:
         return keys, attachment
 
     def find(self, app: App, ref: str) -> tuple[Attachment, tuple[ApiKey, ...]]:
-        """The attachment and those of its keys that ``ref`` means, oldest first; at least one. Raises ApiError for a
-        prefix that several keys have."""
+        """The attachment and those of its keys that ``ref`` means, oldest first; none for the name of one
+        without keys. Raises ApiError for a prefix that several keys have."""
         stores = self._stores
         held = stores.keys.list_public(app_id=app.id)
         keys = tuple(key for key in held if ref in (key.id, key.prefix))
@@ -96,7 +100,7 @@ class KeyChanges:
         attachment = stores.attachments.find(keys[0].attachment_id if keys else ref.upper(), app_id=app.id)
         if attachment is not None and not keys:
             keys = tuple(key for key in held if key.attachment_id == attachment.id)
-        if attachment is None or not keys:
+        if attachment is None:
             raise NotFoundError("key")
         return attachment, keys
 

@@ -174,7 +174,7 @@ def _present(people: dict[str, Operator], ref: str) -> Operator:
 def _keep_an_owner(people: dict[str, Operator], leaving: Operator) -> None:
     others = [one for one in people.values() if one.role is Role.OWNER and one.id != leaving.id]
     if leaving.role is Role.OWNER and not others:
-        raise invalid(f"role: {leaving.email} is the last owner. Make another operator an owner first.")
+        raise invalid(f"{leaving.email} is the last owner. Make another operator an owner first.")
 
 
 def _subject(operator: Operator) -> Subject:

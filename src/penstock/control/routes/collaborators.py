@@ -104,7 +104,8 @@ class CollaboratorRoutes:
         ref = required(user.id or user.email if isinstance(user, UserRef) else user, "user")
         found = self._stores.operators.find(ref)
         if found is None:
-            raise invalid(f"user: no operator has the email or id {ref[:80]}. An owner makes one: POST /operators.")
+            hint = "An owner or admin makes one with: penstock operators:add EMAIL"
+            raise invalid(f"user: no operator has the email or id {ref[:80]}. {hint}")
         return found
 
     def _find(self, app: App, ref: str) -> Collaborator | None:
