@@ -170,3 +170,12 @@ def bundle(left: timedelta) -> bytes:
         .sign(key, hashes.SHA256())
     )
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
+
+
+def test_each_refused_destination_is_told_once(gateway: Double, authority: Authority) -> None:
+    proxy, told = Proxy(gateway.url, frozenset({NAME}), authority), list[str]()
+    proxy.on_refusal = told.append
+    with running(proxy) as url:
+        for destination in ("a.example:443", "b.example:443", "a.example:443", f"{NAME}:443"):
+            tunnel(url, destination)[1].close()
+    assert told == ["a.example:443", "b.example:443"]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,21 @@ def test_heroku_env_wants_a_running_proxy_and_prints_the_same_variables(env: dic
         assert proxy.wait(30) == 0
     assert "penstock heroku:proxy" in exports().stderr
     assert not (Path(env["PENSTOCK_HOME"]) / "run" / "heroku-proxy.json").exists()
+
+
+def test_a_proxy_names_what_it_refused_and_a_second_one_on_its_port_ends_in_one_line(env: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "penstock", "heroku:proxy", "--port"]
+    with subprocess.Popen([*command, "0"], env=env, stderr=subprocess.PIPE, text=True) as proxy:
+        assert proxy.stderr is not None
+        port = int(proxy.stderr.readline().partition(". ")[0].rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as asking:
+            asking.sendall(b"CONNECT example.com:443 HTTP/1.1\r\n\r\n")
+            assert "example.com:443 was refused" in proxy.stderr.readline()
+        second = subprocess.run([*command, str(port)], env=env, capture_output=True, text=True, timeout=60, check=False)
+        told = f"Error: Port {port} on 127.0.0.1 cannot be used: address already in use. Choose another with --port.\n"
+        assert (second.returncode, second.stderr[5:], second.stderr.count("\n")) == (1, told, 1)
+        proxy.send_signal(signal.SIGTERM)
+        assert proxy.wait(30) == 0
 
 
 def test_the_home_keeps_the_authoritys_key_to_itself(env: dict[str, str]) -> None:

@@ -39,7 +39,7 @@ def heroku(cli: str | None, control_url: str | None, arguments: tuple[str, ...])
             variables |= environment.credentials(where)
         code = _run([program, *arguments], environment.child_environment(variables))
     for name in sorted(relay.refused):
-        output.warn(f"{name} was refused: what penstock heroku runs reaches this installation only.")
+        _warn_of(name)
     return code
 
 
@@ -64,6 +64,7 @@ def proxy_command(port: int, control_url: str | None) -> None:
 
     where = find(control_url)
     relay, _ = environment.proxy_of(where)
+    relay.on_refusal = _warn_of
     file = environment.proxy_file(where)
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
@@ -72,6 +73,10 @@ def proxy_command(port: int, control_url: str | None) -> None:
         output.note(f'Listening on {url}. In the shell of the Heroku CLI: eval "$(penstock heroku:env)"')
         signal.sigwait(_ENDINGS)
         file.unlink(missing_ok=True)
+
+
+def _warn_of(destination: str) -> None:
+    output.warn(f"{destination} was refused: the proxy leads to this installation only.")
 
 
 def _running_proxy(where: Whereabouts) -> str:
