@@ -61,9 +61,15 @@ def gateway() -> Iterator[Double]:
 @pytest.fixture(scope="session")
 def penstock(tmp_path_factory: pytest.TempPathFactory, gateway: Double) -> Iterator[Penstock]:
     """The console script, pointed at a real control plane of its own."""
-    home = tmp_path_factory.mktemp("cli") / "home"
+    with controlled(tmp_path_factory.mktemp("cli") / "home", gateway.url) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def controlled(home: Path, gateway_url: str, *mode: str) -> Iterator[Penstock]:
+    """The console script with a control plane in a new home, in that mode."""
     home.mkdir()
-    command = [sys.executable, "-m", "tests.cli.control_process", str(home), gateway.url]
+    command = [sys.executable, "-m", "tests.cli.control_process", str(home), gateway_url, *mode]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     try:

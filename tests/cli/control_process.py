@@ -1,4 +1,4 @@
-"""A real control plane alone: ``python -m tests.cli.control_process HOME GATEWAY_URL``, its port as the first line."""
+"""A real control plane alone: ``python -m tests.cli.control_process HOME GATEWAY_URL [MODE]``; says its port first."""
 
 import asyncio
 import socket
@@ -14,9 +14,9 @@ from penstock.settings.load import load_settings
 from penstock.store.database import Database
 
 
-def main(home: Path, gateway_url: str) -> None:
+def main(home: Path, gateway_url: str, mode: str = "development") -> None:
     """Serve over SQLite in ``home`` until killed."""
-    settings = load_settings({"home": str(home)}, {})
+    settings = load_settings({"home": str(home), "serve.mode": mode}, {})
     db = Database.open(home / "penstock.db", home=home)
     bootstrap.ensure_operator(db, home, settings.control.operator_email)
     local = LocalModel(id=settings.engine.model, context_window=2048, provider="embedded")
@@ -30,4 +30,4 @@ def main(home: Path, gateway_url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), *sys.argv[2:])

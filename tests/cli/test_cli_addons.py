@@ -1,7 +1,11 @@
 """Add-ons, attachments and model resources through the console script."""
 
+from pathlib import Path
+
 import pytest
 
+from tests.cli.conftest import controlled
+from tests.cli.double import Double
 from tests.cli.program import Penstock
 
 
@@ -136,6 +140,17 @@ def test_the_standard_plan_leads_to_its_models_and_says_which_are_stand_ins(pens
 def test_a_model_plan_says_that_another_model_answers(penstock: Penstock, app: str) -> None:
     penstock.ok("ai:models:create", "claude-3-7-sonnet", "-a", app)
     assert "smollm2-135m-instruct (a stand-in)" in penstock.ok("ai:models:info", "-a", app)
+
+
+def test_in_production_a_model_without_a_provider_is_marked(tmp_path: Path, gateway: Double) -> None:
+    with controlled(tmp_path / "home", gateway.url, "production") as penstock:
+        penstock.ok("create", "shop")
+        penstock.ok("addons:create", "heroku-inference:standard", "-a", "shop", "--as", "ALL")
+        penstock.ok("addons:create", "heroku-inference:claude-3-7-sonnet", "-a", "shop", "--as", "ONE")
+        every = penstock.ok("ai:models:info", "ALL", "-a", "shop").splitlines()
+        assert [line.strip() for line in every if "claude-4-5-sonnet" in line] == ["claude-4-5-sonnet (not served)"]
+        assert [line.split()[-1] for line in every if "smollm2" in line] == ["smollm2-135m-instruct"]
+        assert "nobody (not served: a call is refused)" in penstock.ok("ai:models:info", "ONE", "-a", "shop")
 
 
 def test_a_region_that_there_is_not_is_refused_by_name(penstock: Penstock, app: str) -> None:

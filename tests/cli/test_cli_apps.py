@@ -3,13 +3,10 @@
 from tests.cli.program import Penstock
 
 
-def test_create_prints_the_two_addresses_and_keeps_progress_off_stdout(penstock: Penstock) -> None:
+def test_create_prints_the_address_and_keeps_progress_off_stdout(penstock: Penstock) -> None:
     done = penstock("create", "cli-created")
     assert done.returncode == 0
-    web, _, git = done.stdout.strip().partition(" | ")
-    assert web.startswith("http")
-    assert git.startswith("http")
-    assert git.endswith("cli-created.git")
+    assert done.stdout == penstock.json("apps:info", "cli-created", "--json")["app"]["web_url"] + "\n"
     assert done.stderr == "Creating ⬢ cli-created... done\n"
     penstock.ok("apps:destroy", "cli-created", "-c", "cli-created")
 
@@ -31,6 +28,8 @@ def test_apps_lists_names_under_the_account(penstock: Penstock, app: str) -> Non
     lines = penstock.ok("apps").splitlines()
     assert lines[0] == "=== operator@penstock.local Apps"
     assert app in lines
+    assert penstock.ok("apps", "-A").splitlines()[0] == "=== Apps"
+    assert app in penstock.ok("apps", "-A").splitlines()
     assert app in [one["name"] for one in penstock.json("apps", "--json")]
 
 
@@ -39,6 +38,7 @@ def test_apps_info_shows_the_app_in_three_forms(penstock: Penstock, app: str) ->
     shown = penstock.ok("apps:info", app)
     assert shown.startswith(f"=== {app}\n")
     assert "heroku-inference:standard" in shown
+    assert "git" not in shown.lower()
     assert "addons=heroku-inference:standard" in penstock.ok("apps:info", "-a", app, "-s").splitlines()
     assert penstock.json("info", app, "-j")["app"]["name"] == app
 

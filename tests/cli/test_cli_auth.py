@@ -50,3 +50,7 @@ def test_a_wrong_token_is_refused_and_not_kept(penstock: Penstock, tmp_path: Pat
 
 def test_login_refuses_while_the_environment_has_a_token(penstock: Penstock) -> None:
     assert "HEROKU_API_KEY" in penstock.within(HEROKU_API_KEY="k").refused("login")
+
+
+def test_a_login_without_input_names_the_way_of_scripts(penstock: Penstock, tmp_path: Path) -> None:
+    assert "--token-stdin" in elsewhere(penstock, tmp_path / "home").refused("login")

@@ -32,10 +32,12 @@ def test_a_call_on_a_model_plan_needs_only_the_prompt(penstock: Penstock, model_
     assert answer["model"] == "claude-3-7-sonnet"
 
 
-def test_a_call_on_the_standard_plan_wants_the_model(penstock: Penstock, standard: str) -> None:
-    assert "--model" in penstock.refused("ai:models:call", "INFERENCE", "-a", standard, "-p", "hi")
+def test_a_call_on_the_standard_plan_may_name_the_model(penstock: Penstock, standard: str, gateway: Double) -> None:
+    assert penstock.ok("ai:models:call", "INFERENCE", "-a", standard, "-p", "hi") == "echo: hi"
+    assert gateway.asked[-1].body["model"] == "standard"
     shown = penstock.ok("ai:models:call", "INFERENCE", "-a", standard, "-p", "hi", "-m", "claude-4-5-sonnet")
     assert shown == "echo: hi"
+    assert gateway.asked[-1].body["model"] == "claude-4-5-sonnet"
 
 
 def test_another_model_than_the_plans_is_refused(penstock: Penstock, model_plan: str) -> None:

@@ -26,6 +26,14 @@ def test_a_server_that_is_not_running_is_said_in_one_line(offline: Penstock) -> 
     assert told.count("\n") == 1
 
 
+def test_where_nothing_names_the_server_the_way_to_one_elsewhere_is_told(offline: Penstock) -> None:
+    guessing = offline.within(PENSTOCK_CONTROL_URL="", PENSTOCK_CONTROL_PORT="9")
+    told = guessing.refused("whoami")
+    assert "not running at http://127.0.0.1:9; start it with: penstock serve\n" in told
+    assert "Or log in to one elsewhere: penstock login --control-url URL" in told
+    assert "--control-url" not in guessing.refused("whoami", "--control-url", "http://127.0.0.1:9")
+
+
 def test_the_flag_wins_over_the_environment_and_that_over_the_ready_file(offline: Penstock) -> None:
     with serving(account) as by_flag, serving(account) as by_env, serving(account) as by_file:
         put(offline.env["PENSTOCK_HOME"], "run/ready.json", json.dumps({"control": by_file.url}))
@@ -104,9 +112,14 @@ def test_a_list_in_pages_is_read_to_its_end(offline: Penstock) -> None:
         if asked.path == "/account":
             send(handler, 200, {"email": "me@example.com"})
         elif asked.headers.get("range"):
-            send(handler, 200, [{"name": "zweite"}])
+            send(handler, 200, [{"name": "zweite", "owner": {"email": "me@example.com"}}])
         else:
-            send(handler, 206, [{"name": "erste"}], headers={"Next-Range": "name ]erste..; max=1"})
+            send(
+                handler,
+                206,
+                [{"name": "erste", "owner": {"email": "me@example.com"}}],
+                headers={"Next-Range": "name ]erste..; max=1"},
+            )
 
     with serving(paged) as double:
         shown = offline.within(PENSTOCK_CONTROL_URL=double.url, HEROKU_API_KEY="k").ok("apps")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.cli.durations import parse_duration, parse_expiry
+from penstock.cli.durations import duration_text, end_text, parse_duration, parse_expiry
 from tests.cli.program import Penstock
 
 SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -28,7 +28,10 @@ def refused(parse: Callable[[str], object], text: str) -> str | None:
 def test_a_duration_is_the_sum_of_its_parts(parts: list[tuple[int, str]]) -> None:
     text = "".join(f"{number}{unit}" for number, unit in parts)
     assert parse_duration(text) == sum(number * SECONDS[unit] for number, unit in parts)
-    assert parse_expiry(text) == {"expires_in": parse_duration(text)}
+    if parse_duration(text) <= 3650 * 86_400:
+        assert parse_expiry(text) == {"expires_in": parse_duration(text)}
+    else:
+        assert refused(parse_expiry, text) == f"{text} is too long; 3650d is the longest."
 
 
 @given(st.text(max_size=12))
@@ -84,7 +87,8 @@ def test_the_list_shows_no_secret(penstock: Penstock, shop: str) -> None:
     secret = penstock.ok("keys:create", "-a", shop, "--as", "INFERENCE")
     listed = penstock.ok("keys", "-a", shop)
     assert secret not in listed
-    assert f"{secret[:12]}  INFERENCE (extra)  all" in listed
+    (row,) = (line.split() for line in listed.splitlines() if line.startswith(secret[:12]))
+    assert row[1:4] == ["INFERENCE", "(extra)", "all"]
     assert listed.splitlines()[0].split("  ")[0] == "Key"
 
 
@@ -98,6 +102,11 @@ def test_rotate_prints_the_new_key_and_when_the_old_one_ends(penstock: Penstock,
     assert (done.returncode, done.stderr) == (0, f"Rotating INFERENCE on ⬢ {shop}... done, the old key ends in 10m\n")
     assert penstock.ok("config:get", "INFERENCE_KEY", "-a", shop) == done.stdout.strip()
     assert [key["expires_at"] is None for key in penstock.json("keys", "-a", shop, "--json")].count(True) == 1
+    marks = {
+        line.split()[0]: line.split("(")[1].split(")")[0] for line in penstock.ok("keys", "-a", shop).split("inf-")[1:]
+    }
+    assert marks.pop(done.stdout[4:12]) == "in INFERENCE_KEY"
+    assert list(marks.values()) == ["rotated"]
     last = penstock("keys:rotate", "INFERENCE", "-a", shop, "--grace", "0")
     assert "refused everywhere" in last.stderr
     assert [key["prefix"] for key in penstock.json("keys", "-a", shop, "--json")] == [last.stdout[:12]]
@@ -113,9 +122,32 @@ def test_revoke_asks_for_the_app_and_says_what_is_gone(penstock: Penstock, shop:
     assert "Couldn't find that key." in penstock.refused("keys:revoke", "INFERENCE", "-a", shop, "-c", shop)
 
 
+def test_an_attachment_without_a_key_leads_to_the_command_that_makes_one(penstock: Penstock, shop: str) -> None:
+    penstock.ok("keys:revoke", "INFERENCE", "-a", shop, "-c", shop)
+    cure = f"keys:create -a {shop} --as INFERENCE"
+    for line in (["keys:rotate", "INFERENCE"], ["ai:models:call", "INFERENCE", "-p", "hi"]):
+        assert f"INFERENCE has no key; make one with: penstock {cure}" in penstock.refused(*line, "-a", shop)
+    penstock.ok(*cure.split())
+    assert penstock.ok("ai:models:call", "INFERENCE", "-a", shop, "-p", "hi") == "echo: hi"
+
+
+@given(st.integers(0, 10**9))
+def test_a_duration_is_written_as_it_is_read(seconds: int) -> None:
+    assert parse_duration(duration_text(seconds)) == seconds
+
+
+def test_an_end_that_is_past_is_said() -> None:
+    assert end_text(None) == "never"
+    assert end_text("2999-01-01T00:00:00Z") == "2999-01-01T00:00:00Z"
+    assert end_text("2020-01-01T00:00:00Z") == "2020-01-01T00:00:00Z (expired)"
+
+
 def test_a_wrong_time_or_model_is_one_clear_line(penstock: Penstock, shop: str) -> None:
-    assert "'soon'" in penstock("keys:create", "-a", shop, "--as", "X", "--expires", "soon").stderr
-    assert "'10'" in penstock("keys:rotate", "INFERENCE", "-a", shop, "--grace", "10").stderr
+    create, rotate = ["keys:create", "-a", shop, "--as", "X"], ["keys:rotate", "INFERENCE", "-a", shop]
+    assert "'--expires': 'soon' is neither" in penstock.refused(*create, "--expires", "soon", code=2)
+    assert "'--expires': 4000d is too long; 3650d" in penstock.refused(*create, "--expires", "4000d", code=2)
+    assert "'--grace': '10' is no duration" in penstock.refused(*rotate, "--grace", "10", code=2)
+    assert "'--grace': 8d is too long; 7d is the longest." in penstock.refused(*rotate, "--grace", "8d", code=2)
     assert "models[1]" in penstock.refused(
         "keys:create", "-a", shop, "--as", "INFERENCE", "--models", "claude-4-5-sonnet,x"
     )

@@ -1,5 +1,6 @@
 """Operators, tokens, access and audit, as an owner and a newcomer use them."""
 
+import re
 from pathlib import Path
 from uuid import uuid4
 
@@ -41,6 +42,12 @@ def test_a_second_operator_is_added_logs_in_and_works(penstock: Penstock, tmp_pa
 
     penstock.ok("access:add", email, "-a", app, "--role", "viewer")
     assert [one["name"] for one in ann.json("apps", "--json")] == [app]
+    assert ann.ok("apps") == f"=== Collaborated Apps\n\n{app}"
+    ann.ok("create", f"{app}-ann")
+    headings = ("=== Collaborated Apps\n", f"=== {email} Apps\n")
+    assert ann.ok("apps") == f"{headings[1]}\n{app}-ann\n\n{headings[0]}\n{app}"
+    assert [heading in ann.ok("apps", "--all") for heading in headings] == [False, False]
+    ann.ok("destroy", f"{app}-ann", "-c", f"{app}-ann")
     assert "app:secrets" in ann.refused("config", "-a", app)
     penstock.ok("access:update", email, "-a", app, "--role", "member")
     assert ann.ok("config:set", "A=1", "-a", app)
@@ -102,11 +109,12 @@ def test_tokens_are_made_listed_and_revoked_for_oneself_and_for_others(
     penstock.ok("tokens:revoke", made["prefix"], "--operator", email)
     assert "refused the token" in ann.refused("whoami")
     assert "No token" in penstock.refused("tokens:revoke", "none", "--operator", email)
-    assert "30x" in penstock.refused("tokens:create", "--expires", "30x", code=2)
+    assert "'--expires': '30x' is no duration" in penstock.refused("tokens:create", "--expires", "30x", code=2)
+    assert "'--expires': 400d is too long; 365d" in penstock.refused("tokens:create", "--expires", "400d", code=2)
 
 
 def test_the_audit_log_is_shown_as_a_table_and_as_json(penstock: Penstock, app: str, email: str) -> None:
-    penstock.ok("config:set", "GREETING=hidden-value", "-a", app)
+    penstock.ok("config:set", "GREETING=hidden-value", "ANOTHER_ONE=2", "A_THIRD_ONE=3", "-a", app)
     penstock.ok("operators:add", email)
     penstock.ok("operators:update", email, "--role", "viewer")
     penstock.ok("access:add", email, "-a", app)
@@ -121,7 +129,14 @@ def test_the_audit_log_is_shown_as_a_table_and_as_json(penstock: Penstock, app: 
     assert "role: member -> viewer" in changed[0]
     assert OWNER in changed[0]
     assert "127.0.0.1" in changed[0]
-    assert penstock.ok("audit", "-a", app, "--since", "2999-01-01T00:00:00Z") == "Nothing happened."
+    assert penstock.ok("audit", "-a", app, "--since", "2999-01-01T00:00:00Z") == "No events."
+    misspelt = penstock("audit", "--action", "sign_in")
+    assert (misspelt.stdout, "operator.sign_in" in misspelt.stderr) == ("No events.\n", True)
+    seen = penstock.within(COLUMNS="150").ok("audit", "-a", app)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", seen.splitlines()[-1].split()[0])
+    narrow = penstock.within(COLUMNS="80").ok("audit", "-a", app, "--action", "config.")
+    wide = penstock.ok("audit", "-a", app, "--action", "config.")
+    assert (len(narrow) < len(wide), narrow[-3:]) == (True, "...")
     assert "since" in penstock.refused("audit", "--since", "yesterday")
 
 

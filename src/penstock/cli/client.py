@@ -103,7 +103,7 @@ class Platform:
         try:
             response = self._http.request(method, path, headers=sent, auth=auth, **content)
         except httpx.HTTPError as error:
-            raise unreachable(error, self.where.control) from error
+            raise unreachable(error, self.where.control, guessed=self.where.guessed) from error
         for name in ("x-heroku-warning", "warning-message"):
             if name in response.headers:
                 output.warn(response.headers[name])
@@ -146,10 +146,11 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
-def unreachable(error: httpx.HTTPError, url: str) -> CliError:
-    """What to tell a person whose server did not answer."""
+def unreachable(error: httpx.HTTPError, url: str, *, guessed: bool = False) -> CliError:
+    """What to tell a person whose server did not answer; ``guessed`` where nobody named the address."""
     if isinstance(error, httpx.ConnectError) and is_loopback(url):
-        return CliError(f"Penstock is not running at {url}; start it with: penstock serve")
+        elsewhere = "\nOr log in to one elsewhere: penstock login --control-url URL" if guessed else ""
+        return CliError(f"Penstock is not running at {url}; start it with: penstock serve{elsewhere}")
     if isinstance(error, httpx.ConnectError):
         return CliError(f"Cannot connect to {url}: {error}")
     if isinstance(error, httpx.TimeoutException):

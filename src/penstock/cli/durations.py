@@ -1,6 +1,7 @@
 """Times as people write them on the command line: ``30d``, ``1h30m``, or a date."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import click
@@ -20,14 +21,42 @@ def parse_duration(text: str) -> int:
     return sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
+def at_most(longest: str) -> Callable[[str], int]:
+    """``parse_duration`` with a bound. The type of an option, so that a refusal names it."""
+
+    def parse(text: str) -> int:
+        seconds = parse_duration(text)
+        if seconds > parse_duration(longest):
+            raise click.BadParameter(f"{text} is too long; {longest} is the longest.")
+        return seconds
+
+    return parse
+
+
 def parse_expiry(text: str) -> dict[str, int | str]:
     """The field of the Platform API for a duration from now, or for a date or time (UTC where no zone is given).
     Raises BadParameter."""
     if _DURATION.fullmatch(text):
-        return {"expires_in": parse_duration(text)}
+        return {"expires_in": at_most("3650d")(text)}
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         message = f"{text!r} is neither a duration such as 30d nor a date such as 2030-12-31."
         raise click.BadParameter(message) from None
     return {"expires_at": (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()}
+
+
+def duration_text(seconds: int) -> str:
+    """``1h30m``, as parse_duration reads it."""
+    shown = ""
+    for unit, length in _UNITS.items():
+        count, seconds = divmod(seconds, length)
+        shown += f"{count}{unit}" if count else ""
+    return shown or "0s"
+
+
+def end_text(at: str | None) -> str:
+    """When something ends, a time of the Platform API, for a table; it says so when that is past."""
+    if at is None:
+        return "never"
+    return f"{at} (expired)" if datetime.fromisoformat(at) <= datetime.now(UTC) else at

@@ -63,8 +63,10 @@ def access(platform: Platform, resource: Resource) -> Access:
     app, prefix = resource.attachment["app"]["name"], resource.attachment["name"]
     found = platform.get(f"/apps/{segment(app)}/config-vars")
     url, key = found.get(f"{prefix}_URL"), found.get(f"{prefix}_KEY")
+    if url and not key:
+        raise CliError(f"{prefix} has no key; make one with: penstock keys:create -a {app} --as {prefix}")
     if not url or not key:
-        raise CliError(f"{app} has no {prefix}_URL and {prefix}_KEY; attach the model resource again.")
+        raise CliError(f"{app} has no {prefix}_URL; attach the model resource again.")
     plan = str(resource.addon["plan"]["name"]).partition(":")[2]
     model = found.get(f"{prefix}_MODEL_ID") or (plan if plan != "standard" else None)
     return Access(url.rstrip("/"), key, model)

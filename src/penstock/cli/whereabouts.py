@@ -25,11 +25,13 @@ class Token(NamedTuple):
 
 
 class Whereabouts(NamedTuple):
-    """Where the control plane is, and the token for it: None when there is none for this address."""
+    """Where the control plane is, and the token for it: None when there is none for this address. ``guessed`` where
+    nothing names the address."""
 
     control: str
     token: Token | None
     settings: Settings
+    guessed: bool
 
 
 def find(control_url: str | None = None) -> Whereabouts:
@@ -44,7 +46,7 @@ def find(control_url: str | None = None) -> Whereabouts:
     control = (known or _own(settings.control)).rstrip("/")
     if urlsplit(control).scheme not in ("http", "https") or not urlsplit(control).hostname:
         raise CliError(f"The control plane's address {control} is not an http:// or https:// URL.", exit_code=2)
-    return Whereabouts(control, _token(settings, control, ready), settings)
+    return Whereabouts(control, _token(settings, control, ready), settings, guessed=not known)
 
 
 def _is_here(control: str, ready: dict[str, Any]) -> bool:

@@ -32,7 +32,12 @@ class Question(NamedTuple):
 @click.argument("model_resource", required=False)
 @app_option(required=False)
 @click.option("-p", "--prompt", metavar="TEXT", help="The prompt.")
-@click.option("-m", "--model", metavar="MODEL", help="The model, on the standard plan.")
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    help="The model, on the standard plan (default: standard, the server's own choice).",
+)
 @click.option("--opts", metavar="JSON", help="More fields of the request, as a JSON object.")
 @click.option("--optfile", type=click.Path(path_type=Path), metavar="FILE", help="The same, from a file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the answer to a file.")
@@ -49,9 +54,7 @@ def call(platform: Platform, question: Question) -> None:
     access = resources.access(platform, resources.find_resource(platform, question.model_resource, question.app))
     if access.model and question.model and question.model != access.model:
         raise CliError(f"This resource is on the plan of {access.model}; leave --model out, or use the standard plan.")
-    model = access.model or question.model
-    if not model:
-        raise CliError("You must provide the --model flag on the standard plan; penstock ai:models:list has the names.")
+    model = access.model or question.model or "standard"
     with Gateway(access.url, access.key) as gateway:
         kind = _kind(platform, model)
         if kind == "text-to-text":

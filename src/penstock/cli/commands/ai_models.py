@@ -9,6 +9,8 @@ from penstock.cli.client import Platform, segment
 from penstock.cli.commands import addons
 from penstock.cli.options import app_option, confirm_option, json_option, packed, with_platform
 
+_NOBODY = "nobody (not served: a call is refused)"
+
 
 @click.command("ai:models:list")
 @json_option
@@ -50,7 +52,7 @@ def info(platform: Platform, model_resource: str | None, app: str, json_: bool) 
         return
     if not shown:
         output.value(f"{app} has no model resources. Provision one with: penstock ai:models:create MODEL -a {app}")
-    served = _served_by(platform) if shown else {}
+    stand_ins = _stand_ins(platform) if shown else {}
     for one in shown:
         output.header(str(one["model_id"]))
         output.fields(
@@ -59,7 +61,7 @@ def info(platform: Platform, model_resource: str | None, app: str, json_: bool) 
                 "Model Alias": one["model_alias"],
                 "Model Resource ID": one["model_resource_id"],
                 "Ready": one["ready"],
-                **_answers(str(one["model_id"]), served),
+                **_answers(str(one["model_id"]), stand_ins),
             }
         )
         output.value()
@@ -77,19 +79,26 @@ def destroy(platform: Platform, model_resource: str, app: str, force: bool, conf
     addons.remove(platform, found.addon, app=app, confirm=confirm, force=force)
 
 
-def _served_by(platform: Platform) -> dict[str, str | None]:
-    """Every model of the plans, with the model that stands in for it where one does."""
+def _stand_ins(platform: Platform) -> dict[str, str | None]:
+    """Every model of the plans, with who answers in its place: a model, nobody, or None where it does so itself."""
     plans = platform.get_all(f"/addon-services/{resources.SERVICE}/plans")
+    served = {one["model_id"] for one in platform.get_all("/available-models")}
     models = [one["model"] for one in plans if one.get("model")]
-    return {str(model["id"]): model.get("stand_in") for model in models}
+    return {str(one["id"]): one.get("stand_in") if one["id"] in served else _NOBODY for one in models}
 
 
-def _answers(model: str, served: dict[str, str | None]) -> dict[str, Any]:
+def _answers(model: str, stand_ins: dict[str, str | None]) -> dict[str, Any]:
     if model != "standard":
-        stand_in = served.get(model)
-        return {"Answered by": f"{stand_in} (a stand-in)" if stand_in else None}
-    marked = [f"{one} (answered by {other}, a stand-in)" if other else one for one, other in sorted(served.items())]
+        other = stand_ins.get(model, _NOBODY)
+        return {"Answered by": other if other in (None, _NOBODY) else f"{other} (a stand-in)"}
+    marked = [one + _mark(other) for one, other in sorted(stand_ins.items())]
     return {"Models": marked or ["see penstock ai:models:list"]}
+
+
+def _mark(other: str | None) -> str:
+    if other == _NOBODY:
+        return " (not served)"
+    return f" (answered by {other}, a stand-in)" if other else ""
 
 
 def _all_of(platform: Platform, app: str) -> list[resources.Resource]:

@@ -1,7 +1,6 @@
 """The commands on apps: create, list, show and destroy."""
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -31,15 +30,15 @@ def create(platform: Platform, name: str | None, app: str | None, region: str | 
     if json_:
         output.as_json(made)
     else:
-        output.value(f"{made['web_url']} | {_git_url(platform, made)}")
+        output.value(" | ".join(filter(None, (made["web_url"], made.get("git_url")))))
 
 
 @click.command("apps")
-@click.option("-A", "--all", "all_", is_flag=True, help="All apps, also those of others.")
+@click.option("-A", "--all", "all_", is_flag=True, help="All apps that you may read.")
 @json_option
 @with_platform
 def list_apps(platform: Platform, all_: bool, json_: bool) -> None:
-    """List your apps."""
+    """List your apps, and those that others share with you."""
     apps = sorted(platform.get_all("/apps" if all_ else "/users/~/apps"), key=lambda app: str(app["name"]))
     if json_:
         output.as_json(apps)
@@ -47,10 +46,16 @@ def list_apps(platform: Platform, all_: bool, json_: bool) -> None:
     if not apps:
         output.value("You have no apps.")
         return
-    output.header(f"{platform.get('/account')['email']} Apps")
-    for app in apps:
-        region = app.get("region", {}).get("name", "us")
-        output.value(app["name"] if region == "us" else f"{app['name']} ({region})")
+    if all_:
+        _section("Apps", apps)
+        return
+    email = platform.get("/account")["email"]
+    own = [app for app in apps if app["owner"]["email"] == email]
+    shared = [app for app in apps if app["owner"]["email"] != email]
+    _section(f"{email} Apps", own)
+    if own and shared:
+        output.value()
+    _section("Collaborated Apps", shared)
 
 
 @click.command("apps:info")
@@ -71,7 +76,7 @@ def info(platform: Platform, name: str | None, app: str | None, json_: bool, she
     shown = {
         "Addons": sorted(addon["plan"]["name"] for addon in addons),
         "Collaborators": collaborators,
-        "Git URL": _git_url(platform, found),
+        "Git URL": found.get("git_url"),
         "Owner": found["owner"]["email"],
         "Region": found.get("region", {}).get("name"),
         "Stack": found.get("stack", {}).get("name"),
@@ -100,6 +105,14 @@ def destroy(platform: Platform, name: str | None, app: str | None, confirm: str 
         platform.delete(f"/apps/{segment(wanted)}")
 
 
+def _section(title: str, apps: list[dict[str, Any]]) -> None:
+    if apps:
+        output.header(title)
+    for app in apps:
+        region = app.get("region", {}).get("name", "us")
+        output.value(app["name"] if region == "us" else f"{app['name']} ({region})")
+
+
 def _one_app(name: str | None, app: str | None, usage: str) -> str:
     if not (name or app):
         raise click.UsageError(f"No app specified, and HEROKU_APP is not set.\nUSAGE: {usage}")
@@ -112,7 +125,3 @@ def _others(platform: Platform, app: str, found: dict[str, Any]) -> list[str]:
     except PlatformError:
         return []
     return sorted(one["user"]["email"] for one in everyone if one["user"]["email"] != found["owner"]["email"])
-
-
-def _git_url(platform: Platform, app: dict[str, Any]) -> str:
-    return str(app.get("git_url") or f"https://git.{urlsplit(platform.where.control).hostname}/{app['name']}.git")

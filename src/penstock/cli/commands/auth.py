@@ -39,7 +39,7 @@ def login(platform: Platform, interactive: bool, token_stdin: bool, expires_in: 
     email = ""
     if not token_stdin:
         output.note(f"Enter your credentials for {control}:")
-        email = click.prompt("Email", err=True)
+        email = _read_email()
     secret = _read_secret("Token")
     try:
         description = f"penstock login on {socket.gethostname()}"[:256]
@@ -103,6 +103,18 @@ def _accepted(platform: Platform) -> str | None:
         if error.status != 401:
             raise
         return None
+
+
+def _read_email() -> str:
+    try:
+        return str(click.prompt("Email", err=True))
+    except click.Abort as abort:
+        # click makes one thing of ctrl-C and of the end of the input.
+        if not isinstance(abort.__context__, EOFError):
+            raise
+        output.note("")
+        told = "No email on standard input. A script logs in with a token alone: penstock login --token-stdin < FILE"
+        raise CliError(told) from None
 
 
 def _read_secret(label: str) -> str:

@@ -1,6 +1,7 @@
 """The command that shows the audit log."""
 
 import json
+import shutil
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,7 +13,9 @@ from penstock.cli.options import app_option, json_option, with_platform
 
 # The server's longest page.
 _PAGES = {"Range": "seq ..; max=1000"}
-_WIDTH = 100
+# The change gets what a terminal has left beside the other columns, but not less than this.
+_NARROWEST, _WIDEST = 30, 100
+_TITLES = ("Time", "Who", "Action", "Object", "From", "Change")
 
 
 @click.command("audit")
@@ -29,9 +32,14 @@ def show(platform: Platform, app: str | None, since: str | None, action: str | N
         output.as_json(found)
         return
     if not found:
-        output.value("Nothing happened.")
+        output.value("No events.")
+        if action:
+            output.note("An action begins with what it is done to: app.create, operator.sign_in, key.rotate.")
         return
-    output.table(("Time", "Who", "Action", "Object", "From", "Change"), [_row(event) for event in found])
+    rows = [_row(event) for event in found]
+    beside = sum(max(len(title), *(len(row[at]) for row in rows)) + 2 for at, title in enumerate(_TITLES[:-1]))
+    room = min(_WIDEST, max(_NARROWEST, shutil.get_terminal_size((beside + _WIDEST, 0)).columns - beside))
+    output.table(_TITLES, [(*row[:-1], _cut(row[-1], room)) for row in rows])
 
 
 def _of_app(platform: Platform, app: str, chosen: dict[str, str]) -> list[Any]:
@@ -58,7 +66,8 @@ def _row(event: dict[str, Any]) -> tuple[str, ...]:
     name = event["object"]["name"] or event["object"]["id"] or ""
     if event["app"] and event["app"]["name"] != name:
         name = f"{event['app']['name']}/{name}"
-    cells = (event["at"], event["actor"]["email"], event["action"], name, event["source"], _change(event))
+    # To the second; --json has the rest.
+    cells = (f"{event['at'][:19]}Z", event["actor"]["email"], event["action"], name, event["source"], _change(event))
     return tuple(output.printable(str(cell)).replace("\n", " ") for cell in cells)
 
 
@@ -70,7 +79,11 @@ def _change(event: dict[str, Any]) -> str:
     else:
         names = [name for name in {**before, **after} if before.get(name) != after.get(name)] or [*after]
         shown = ", ".join(f"{name}: {_short(before.get(name))} -> {_short(after.get(name))}" for name in names)
-    return shown if len(shown) <= _WIDTH else f"{shown[: _WIDTH - 3]}..."
+    return shown
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 3]}..."
 
 
 def _short(item: object) -> str:

@@ -6,7 +6,7 @@ import click
 
 from penstock.cli import output
 from penstock.cli.client import Platform, segment
-from penstock.cli.durations import parse_duration, parse_expiry
+from penstock.cli.durations import at_most, duration_text, end_text, parse_expiry
 from penstock.cli.options import app_option, confirm_option, confirmed, json_option, with_platform
 from penstock.cli.output import action, app_label
 
@@ -25,7 +25,7 @@ def list_keys(platform: Platform, app: str, json_: bool) -> None:
         output.value(f"{app_label(app)} has no keys.")
         return
     found.sort(key=lambda key: (key["attachment"]["name"], key["created_at"]))
-    output.table(("Key", "Attachment", "Models", "Created", "Expires", "Last used"), [_row(key) for key in found])
+    output.table(("Key", "Attachment", "Models", "Created", "Expires", "Last used"), _rows(found))
 
 
 @click.command("keys:create")
@@ -33,10 +33,10 @@ def list_keys(platform: Platform, app: str, json_: bool) -> None:
 @click.option("--as", "alias", required=True, metavar="ALIAS", help="The attachment; a new name attaches the add-on.")
 @click.option("--addon", metavar="ADDON", help="What to attach under a new name, where the app has several add-ons.")
 @click.option("--models", metavar="ID,ID...", help="Only these models.")
-@click.option("--expires", metavar="WHEN", help="30d, 12h, or a date such as 2030-12-31.")
+@click.option("--expires", type=parse_expiry, metavar="WHEN", help="30d, 12h, or a date such as 2030-12-31.")
 @with_platform
 def create(
-    platform: Platform, app: str, alias: str, addon: str | None, models: str | None, expires: str | None
+    platform: Platform, app: str, alias: str, addon: str | None, models: str | None, expires: dict[str, Any] | None
 ) -> None:
     """Make a key and print it: one more on an attachment, or the key of a new attachment."""
     body: dict[str, Any] = {"attachment": {"name": alias}}
@@ -44,8 +44,7 @@ def create(
         body["addon"] = addon
     if models is not None:
         body["models"] = [name.strip() for name in models.split(",")]
-    if expires is not None:
-        body |= parse_expiry(expires)
+    body |= expires or {}
     with action(f"Creating a key for {alias} on {app_label(app)}") as running:
         made = platform.post(_path(app), body)
         name = made["attachment"]["name"]
@@ -57,17 +56,16 @@ def create(
 @click.argument("key", metavar="ALIAS_OR_KEY")
 @app_option()
 @click.option(
-    "--grace", default="10m", show_default=True, metavar="TIME", help="How long the old key goes on; 0 ends it."
-)
+    "--grace", type=at_most("7d"), default="10m", show_default=True, metavar="TIME",
+    help="How long the old key goes on, 7d at most; 0 ends it.",
+)  # fmt: skip
 @with_platform
-def rotate(platform: Platform, key: str, app: str, grace: str) -> None:
+def rotate(platform: Platform, key: str, app: str, grace: int) -> None:
     """Replace a key and print the new one; the old one goes on for the grace."""
-    grace_s = parse_duration(grace)
     with action(f"Rotating {key} on {app_label(app)}") as running:
-        made = platform.post(f"{_path(app, key)}/actions/rotate", {"grace_s": grace_s})
-        running.done = (
-            "done, the old key is refused everywhere" if grace_s == 0 else f"done, the old key ends in {grace}"
-        )
+        made = platform.post(f"{_path(app, key)}/actions/rotate", {"grace_s": grace})
+        ends = f"the old key ends in {duration_text(grace)}" if grace else "the old key is refused everywhere"
+        running.done = f"done, {ends}"
     output.value(made["secret"])
 
 
@@ -89,7 +87,17 @@ def _path(app: str, key: str | None = None) -> str:
     return f"/apps/{segment(app)}/keys" + (f"/{segment(key)}" if key else "")
 
 
-def _row(key: dict[str, Any]) -> tuple[str, ...]:
-    name = key["attachment"]["name"] + (" (extra)" if key["extra"] else "")
-    models = ", ".join(key["models"]) if key["models"] else "all"
-    return key["prefix"], name, models, key["created_at"], key["expires_at"] or "never", key["last_used_at"] or "never"
+def _rows(keys: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    # Of an attachment's own keys the config var has the newest; of two in one second, that whose end is later.
+    own = sorted(
+        (key for key in keys if not key["extra"]), key=lambda key: (key["created_at"], key["expires_at"] or "~")
+    )
+    shown = {key["attachment"]["id"]: key["id"] for key in own}
+    rows: list[tuple[str, ...]] = []
+    for key in keys:
+        name, current = key["attachment"]["name"], shown.get(key["attachment"]["id"]) == key["id"]
+        place = "extra" if key["extra"] else f"in {name}_KEY" if current else "rotated"
+        models = ", ".join(key["models"]) if key["models"] else "all"
+        ends, used = end_text(key["expires_at"]), key["last_used_at"] or "never"
+        rows.append((key["prefix"], f"{name} ({place})", models, key["created_at"], ends, used))
+    return rows

@@ -6,12 +6,14 @@ import click
 
 from penstock.cli import output
 from penstock.cli.client import Platform, segment
-from penstock.cli.durations import parse_duration
+from penstock.cli.durations import at_most, end_text
 from penstock.cli.options import confirm_option, confirmed, json_option, with_platform
 from penstock.cli.output import CliError, action
 
 ROLES = click.Choice(["owner", "admin", "member", "viewer"])
-_EXPIRES = click.option("--expires", metavar="TIME", help="Such as 12h or 30d; a year at most. Default: never.")
+_EXPIRES = click.option(
+    "--expires", type=at_most("365d"), metavar="TIME", help="Such as 12h or 30d; a year at most. Default: never."
+)
 _OPERATOR = click.option("--operator", metavar="EMAIL", default="~", help="Whose; yours when not given.")
 
 
@@ -32,7 +34,7 @@ def list_operators(platform: Platform, json_: bool) -> None:
 @click.option("--role", type=ROLES, default="member", show_default=True, help="What they may do.")
 @_EXPIRES
 @with_platform
-def add(platform: Platform, email: str, role: str, expires: str | None) -> None:
+def add(platform: Platform, email: str, role: str, expires: int | None) -> None:
     """Make an operator and print their first token, with which they log in."""
     terms = _terms("first token", expires)
     with action(f"Adding {email} as {role}"):
@@ -94,11 +96,11 @@ def list_tokens(platform: Platform, operator: str, json_: bool) -> None:
 @click.option("--description", metavar="TEXT", default="penstock tokens:create", help="What it is for.")
 @_EXPIRES
 @with_platform
-def create_token(platform: Platform, operator: str, description: str, expires: str | None) -> None:
+def create_token(platform: Platform, operator: str, description: str, expires: int | None) -> None:
     """Make a token and print it."""
     made = platform.post(_path(operator, "tokens"), _terms(description, expires))
     ends = made["expires_at"]
-    if ends and not expires:
+    if ends and expires is None:
         output.note(f"It expires at {ends}, with the token that you are logged in with.")
     output.value(made["token"])
 
@@ -122,10 +124,10 @@ def _path(operator: str, *rest: str) -> str:
     return "/".join(("/operators", segment(operator), *rest))
 
 
-def _terms(description: str, expires: str | None) -> dict[str, Any]:
-    return {"description": description} | ({"expires_in": parse_duration(expires)} if expires else {})
+def _terms(description: str, expires: int | None) -> dict[str, Any]:
+    return {"description": description} | ({} if expires is None else {"expires_in": expires})
 
 
 def _row(token: dict[str, Any]) -> tuple[str, ...]:
-    ends, used = token["expires_at"] or "never", token["last_used_at"] or "never"
+    ends, used = end_text(token["expires_at"]), token["last_used_at"] or "never"
     return token["id"], token["prefix"], output.printable(token["description"]), token["created_at"], ends, used
