@@ -127,6 +127,7 @@ def test_an_attachment_without_a_key_leads_to_the_command_that_makes_one(penstoc
     cure = f"keys:create -a {shop} --as INFERENCE"
     for line in (["keys:rotate", "INFERENCE"], ["ai:models:call", "INFERENCE", "-p", "hi"]):
         assert f"INFERENCE has no key; make one with: penstock {cure}" in penstock.refused(*line, "-a", shop)
+    assert "=== standard" in penstock.ok("ai:models:info", "INFERENCE", "-a", shop)
     penstock.ok(*cure.split())
     assert penstock.ok("ai:models:call", "INFERENCE", "-a", shop, "-p", "hi") == "echo: hi"
 

@@ -46,7 +46,7 @@ def create(platform: Platform, order: provisioning.Order) -> None:
 def info(platform: Platform, model_resource: str | None, app: str, json_: bool) -> None:
     """Show one model resource, by name or alias, or all that the app has."""
     found = [resources.find_resource(platform, model_resource, app)] if model_resource else _all_of(platform, app)
-    shown = [_status(platform, resource) for resource in found]
+    shown = [_status(resource) for resource in found]
     if json_:
         output.as_json(shown)
         return
@@ -112,10 +112,9 @@ def _all_of(platform: Platform, app: str) -> list[resources.Resource]:
     return found
 
 
-def _status(platform: Platform, resource: resources.Resource) -> dict[str, Any]:
-    access = resources.access(platform, resource)
+def _status(resource: resources.Resource) -> dict[str, Any]:
     return {
-        "model_id": access.model or "standard",
+        "model_id": str(resource.addon["plan"]["name"]).partition(":")[2],
         "model_alias": resource.attachment["name"],
         "model_resource_id": resource.addon["name"],
         "ready": "Yes" if resource.addon["state"] == "provisioned" else "No",
