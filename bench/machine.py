@@ -11,7 +11,7 @@ from typing import NamedTuple
 MAX_LOAD_PER_CORE = 0.25
 MAX_FOREIGN_SHARE = 0.05
 MAX_STEAL_SHARE = 0.05
-_PACKAGES = ("penstock", "uvloop", "httptools", "msgspec", "uvicorn")
+_PACKAGES = ("penstock", "uvloop", "httptools", "msgspec")
 
 
 class CpuClock(NamedTuple):

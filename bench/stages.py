@@ -41,6 +41,7 @@ from penstock.providers.transport import Endpoint, Transport
 from penstock.settings.tree import ModelRow, ProviderRow, Settings, TargetRow
 from penstock.web.http1 import HttpConnection
 from penstock.web.hub import HttpLimits, Hub
+from penstock.web.server import refusal
 
 _KEY = "inf-" + "k" * 43
 _BODY = body_text(streamed=False).encode()
@@ -205,7 +206,7 @@ def _served(app: Any) -> Callable[[], Awaitable[None]]:
         if PLAIN_MARK in data:
             done[0].set_result(None)
 
-    protocol = HttpConnection(Hub(app, limits=HttpLimits(), hang_up_reason="gone"))
+    protocol = HttpConnection(Hub(app, limits=HttpLimits(), hang_up_reason="gone", refusal=refusal))
     protocol.connection_made(_Socket(written))
 
     async def serve() -> None:

@@ -5,13 +5,14 @@ import socket
 import sys
 from pathlib import Path
 
-import uvicorn
-
 from penstock.control import api, bootstrap
 from penstock.control.context import ControlContext
 from penstock.providers.catalogue import LocalModel, build_catalogue
 from penstock.settings.load import load_settings
 from penstock.store.database import Database
+from penstock.web.api import refusal
+from penstock.web.hub import HttpLimits
+from penstock.web.server import Server
 
 
 def main(home: Path, gateway_url: str, mode: str = "development") -> None:
@@ -22,11 +23,8 @@ def main(home: Path, gateway_url: str, mode: str = "development") -> None:
     local = LocalModel(id=settings.engine.model, context_window=2048, provider="embedded")
     context = ControlContext(gateway_url=gateway_url, catalogue=build_catalogue(settings, (local,)), version="test")
     listener = socket.create_server(("127.0.0.1", 0))
-    print(listener.getsockname()[1], flush=True)
-    server = uvicorn.Server(
-        uvicorn.Config(api.build(db, context), log_level="warning", lifespan="off", proxy_headers=False)
-    )
-    asyncio.run(server.serve(sockets=[listener]))
+    server = Server(api.build(db, context), listener, limits=HttpLimits(), drain_s=1, refusal=refusal)
+    asyncio.run(server.run(lambda: print(listener.getsockname()[1], flush=True)))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
 """A control plane on a real listener and a real database file, with a client that is signed in."""
 
+import asyncio
 import contextlib
 import itertools
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
 from penstock.control.api import build
 from penstock.control.bootstrap import ensure_operator
@@ -22,7 +21,9 @@ from penstock.domain.ids import new_operator_token, secret_hash
 from penstock.domain.platform import Actor, AuditEvent, Principal
 from penstock.store.database import Database
 from penstock.store.nouns.stores import Stores
-from penstock.web.api import AsgiApp
+from penstock.web.api import AsgiApp, refusal
+from penstock.web.hub import HttpLimits
+from penstock.web.server import Server
 from tests.control.described import Described
 
 EMAIL = "operator@penstock.local"
@@ -119,21 +120,22 @@ def somebody(email: str = EMAIL) -> Actor:
 
 
 @contextlib.contextmanager
-def serving(app: AsgiApp) -> Iterator[str]:
-    """Serves an ASGI application on a free loopback port: its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, proxy_headers=False))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        deadline = time.monotonic() + 20
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.005)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listener.close()
+def serving(
+    app: AsgiApp, *, limits: HttpLimits | None = None, drain_s: float = 5.0, host: str = "127.0.0.1"
+) -> Iterator[str]:
+    """Serves an ASGI application on a free loopback port, as the control plane's process does: its address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener, asyncio.Runner() as runner:
+        server = Server(app, listener, limits=limits or HttpLimits(), drain_s=drain_s, refusal=refusal)
+        started, loop = threading.Event(), runner.get_loop()
+        thread = threading.Thread(target=runner.run, args=(server.run(started.set),))
+        thread.start()
+        try:
+            assert started.wait(20)
+            yield f"http://{host}:{listener.getsockname()[1]}"
+        finally:
+            loop.call_soon_threadsafe(server.stop)
+            thread.join(20)
 
 
 def fast_clock() -> Callable[[], float]:

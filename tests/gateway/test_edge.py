@@ -210,3 +210,21 @@ def test_a_client_that_does_not_read_is_cut_and_its_upstream_with_it(gateway: Ga
         client.sendall(head(gateway, f"content-length: {len(body)}") + body)
         assert client.recv(12) == b"HTTP/1.1 200"
         assert gateway.upstream.cancelled.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "id_"),
+    [
+        (b"GET / HTTP/1.1\r\nx-slow: ", b"408", "request_timeout"),
+        (b"GET / HTTP/1.1\r\nx-pad: " + b"y" * 70_000, b"431", "header_too_large"),
+    ],
+)
+def test_the_control_plane_has_the_same_bounds_in_its_own_shape(
+    gateway: Gateway, sent: bytes, status: bytes, id_: str
+) -> None:
+    host, port = gateway.server.control.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=15) as client:
+        client.sendall(sent)
+        answer = read_all(client)
+    assert answer.split(b" ")[1] == status
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["id"] == id_

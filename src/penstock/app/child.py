@@ -18,7 +18,7 @@ import msgspec
 from penstock.app.boot import Boot
 from penstock.app.logs import set_up_logging
 from penstock.web.hub import HttpLimits
-from penstock.web.server import DataServer, Server
+from penstock.web.server import Server
 
 _log = logging.getLogger("penstock.app")
 _ORPHAN_DRAIN_S = 2.0
@@ -56,16 +56,8 @@ async def _gateway(boot: Boot) -> None:
     from penstock.gateway.pipeline import DISCONNECTED  # noqa: PLC0415 - comes with the parts
 
     parts = GatewayParts(boot)
-    gateway = boot.settings.gateway
-    limits = HttpLimits(
-        header_timeout_s=gateway.header_timeout_s,
-        body_timeout_s=gateway.body_timeout_s,
-        write_timeout_s=gateway.write_timeout_s,
-        keep_alive_s=gateway.keep_alive_s,
-        max_header_bytes=gateway.max_header_bytes,
-    )
     drain_s = boot.settings.serve.drain_s
-    server = DataServer(parts.app, _listener(boot), limits=limits, drain_s=drain_s, reason=DISCONNECTED)
+    server = Server(parts.app, _listener(boot), limits=_limits(boot), drain_s=drain_s, reason=DISCONNECTED)
     tasks = [
         asyncio.create_task(parts.keys.follow()),
         asyncio.create_task(parts.keys.underway.expire()),
@@ -85,23 +77,36 @@ async def _gateway(boot: Boot) -> None:
 
 async def _control(boot: Boot) -> None:
     from penstock.app.control import ControlParts  # noqa: PLC0415 - a gateway worker does without it
+    from penstock.web.api import refusal  # noqa: PLC0415 - comes with the parts
 
     parts = ControlParts(boot)
-    server = Server(parts.app, _listener(boot), drain_s=boot.settings.serve.drain_s)
+    drain_s = boot.settings.serve.drain_s
+    server = Server(parts.app, _listener(boot), limits=_limits(boot), drain_s=drain_s, refusal=refusal)
     try:
         await _until_stopped(server)
     finally:
         parts.close()
 
 
-async def _until_stopped(server: Server | DataServer) -> None:
+def _limits(boot: Boot) -> HttpLimits:
+    gateway = boot.settings.gateway
+    return HttpLimits(
+        header_timeout_s=gateway.header_timeout_s,
+        body_timeout_s=gateway.body_timeout_s,
+        write_timeout_s=gateway.write_timeout_s,
+        keep_alive_s=gateway.keep_alive_s,
+        max_header_bytes=gateway.max_header_bytes,
+    )
+
+
+async def _until_stopped(server: Server) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.stop)
     loop.add_reader(0, _on_lifeline, loop, server)
     await server.run(lambda: _say({"ready": True}))
 
 
-def _on_lifeline(loop: asyncio.AbstractEventLoop, server: Server | DataServer) -> None:
+def _on_lifeline(loop: asyncio.AbstractEventLoop, server: Server) -> None:
     with contextlib.suppress(BlockingIOError):
         if os.read(0, 1024):
             return

@@ -185,6 +185,12 @@ def parse_credentials(header: str | None) -> Credentials | None:
     return Credentials(secret, user) if colon and secret else None
 
 
+def refusal(error: PenstockError) -> tuple[str, bytes]:
+    """A request that the server refuses before this application sees it, in this plane's shape: see ``web.server``."""
+    id_ = "bad_request" if error.status == 400 else error.code
+    return f"request-id: {uuid.uuid4()}", msgspec.json.encode({"id": id_, "message": error.message})
+
+
 class _Authenticator:
     """Says of a request where it comes from and, on routes that are not public, from whom."""
 

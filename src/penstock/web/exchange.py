@@ -1,4 +1,4 @@
-"""One HTTP request and its answer as the data plane's server sees them: the ASGI ``receive`` and ``send``."""
+"""One HTTP request and its answer as our server sees them: the ASGI ``receive`` and ``send``."""
 
 import asyncio
 import time
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _BUFFERED = 256 * 1024
+_BODILESS = (204, 304)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Message = dict[str, Any]
@@ -37,11 +38,13 @@ class Exchange:
     """A request whose head has arrived. ``scope`` is ASGI's; the body arrives by ``feed`` and ``end``."""
 
     __slots__ = (
+        "_bodiless",
         "_body",
         "_chunked",
         "_connection",
         "_expects_continue",
         "_head",
+        "_taken",
         "_waiter",
         "answered",
         "begun",
@@ -70,6 +73,8 @@ class Exchange:
         self._waiter: asyncio.Future[None] | None = None
         self._head = b""
         self._chunked = False
+        self._bodiless = scope["method"] == "HEAD"
+        self._taken = False  # the application has all of the body
 
     async def run(self, app: App) -> None:
         """Serve it; an answer that the application did not complete closes the connection."""
@@ -97,17 +102,18 @@ class Exchange:
         self._connection.hold(reading=True)
         self._wake()
 
-    def hang_up(self, reason: str) -> None:
-        """The client is gone: cancel the application, with the reason as the cancellation's message."""
+    def hang_up(self, reason: str | None) -> None:
+        """The client is gone: cancel the application, with the reason as the cancellation's message. Without a reason
+        it goes on: what it does in a thread could not be stopped anyway."""
         self.gone = True
         self._wake()
-        if self.task is not None and not self.answered:
+        if reason is not None and self.task is not None and not self.answered:
             self.task.cancel(reason)
 
     async def receive(self) -> Message:
         """ASGI: the body bytes that have arrived, waiting for some; after the body, the disconnect."""
-        while not (self._body or self.ended or self.gone):
-            if self._expects_continue and not self.begun:
+        while not (self._body or self.gone or (self.ended and not self._taken)):
+            if self._expects_continue and not (self.begun or self.ended):
                 self._connection.write(_CONTINUE)
             self._expects_continue = False
             self._connection.hold(reading=True)
@@ -121,6 +127,7 @@ class Exchange:
         data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         self.waiting = 0
+        self._taken = self.ended
         self._connection.hold(reading=True)
         return {"type": "http.request", "body": data, "more_body": not self.ended}
 
@@ -132,7 +139,7 @@ class Exchange:
             self._head = self._build_head(message["status"], message["headers"])
             return
         more = message.get("more_body", False)
-        data = b"" if self.scope["method"] == "HEAD" else self._framed(message.get("body", b""), more=more)
+        data = b"" if self._bodiless else self._framed(message.get("body", b""), more=more)
         if not self.begun:
             self.begun = True
             data = self._head + data
@@ -152,10 +159,14 @@ class Exchange:
 
     def _build_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         parts = [_STATUS[status], _date_line()]
-        framed = False
+        framed = status in _BODILESS
+        self._bodiless |= framed
         for name, value in headers:
             if name == b"content-length":
                 framed = True
+            elif name == b"connection":
+                self.keep_alive = False  # the one wish that an application can have of it is to close
+                continue
             parts += (name, b": ", value, b"\r\n")
         if not framed:
             if self.scope["http_version"] == "1.1":

@@ -1,17 +1,15 @@
-"""The data plane's HTTP/1.1 connection: httptools parses, an ASGI application answers, every wait has a bound.
+"""The HTTP/1.1 connection of both planes: httptools parses, an ASGI application answers, every wait has a bound.
 
 Why our own: the general server library costs more per request than the whole of the gateway's line, and it has no
 deadline for heads and bodies, no bound on headers and no call at the moment a client hangs up (docs/decisions/0005).
 """
 
 import asyncio
-import os
 from collections import deque
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
-import msgspec
 
 from penstock.domain.errors import PenstockError
 from penstock.web.exchange import Exchange
@@ -57,7 +55,8 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The clock for the first head starts."""
         self._transport = transport
-        self._client = transport.get_extra_info("peername")
+        peer = transport.get_extra_info("peername")
+        self._client = peer[:2] if isinstance(peer, tuple) else None  # IPv6 has four parts
         self._due(self._limits.header_timeout_s)
         self._hub.add(self)
 
@@ -193,17 +192,16 @@ class HttpConnection(asyncio.Protocol):
             self._expire()
 
     def refuse(self, error: PenstockError) -> None:
-        """Answer in the API's error shape, unless an answer has begun, and close after the answer under way."""
+        """Answer in the plane's error shape, unless an answer has begun, and close after the answer under way."""
         self._read_by = _NEVER
         self._broken = True
         asked = self._filling
         if self._active is not None and self._active is not asked:
             return  # a later request is bad: the earlier one still gets its answer, then finished() closes
         if asked is None or not (asked.begun or asked.ended):
-            body = msgspec.json.encode(error.body())
+            identity, body = self._hub.refusal(error)
             head = f"HTTP/1.1 {error.status} Refused\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            identity = f"x-request-id: req_{os.urandom(12).hex()}\r\ncontent-length: {len(body)}\r\n\r\n"
-            self.write((head + identity).encode() + body)
+            self.write(f"{head}{identity}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
         self._active = None
         if asked is not None:
             asked.hang_up(self._hub.hang_up_reason)
@@ -267,9 +265,7 @@ class HttpConnection(asyncio.Protocol):
             self._read_by = _NEVER
         else:
             self._due(self._limits.body_timeout_s)
-        task = exchange.task = self._hub.loop.create_task(exchange.run(self._hub.app))
-        self._hub.tasks.add(task)
-        task.add_done_callback(self._hub.tasks.discard)
+        self._hub.start(exchange)
 
     def _end_request(self) -> None:
         exchange, self._filling = self._filling, None

@@ -1,14 +1,19 @@
-"""What the data plane's connections share: limits, one timer for all their deadlines, and the drain at the end."""
+"""What a server's connections share: limits, one timer for all their deadlines, and the drain at the end."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from penstock.web.exchange import App
+from penstock.domain.errors import PenstockError
+from penstock.web.exchange import App, Exchange
 
 _SWEEP_S = 0.5
 _CUT_S = 1.0
+
+# The request id's header line and the body of what is refused before an application sees it.
+Refusal = Callable[[PenstockError], tuple[str, bytes]]
 
 
 class Watched(Protocol):
@@ -35,12 +40,13 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hub:
-    """What the connections of one worker share: the application, the limits, one timer for all deadlines."""
+    """What the connections of one process share: the application, the limits, one timer for all deadlines."""
 
-    def __init__(self, app: App, *, limits: HttpLimits, hang_up_reason: str) -> None:
+    def __init__(self, app: App, *, limits: HttpLimits, hang_up_reason: str | None, refusal: Refusal) -> None:
         self.app = app
         self.limits = limits
         self.hang_up_reason = hang_up_reason
+        self.refusal = refusal
         self.loop = asyncio.get_running_loop()
         self.connections: set[Watched] = set()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -57,12 +63,17 @@ class Hub:
     def remove(self, connection: Watched) -> None:
         """The connection is lost."""
         self.connections.discard(connection)
-        if not self.connections:
-            self._empty.set()
+        self._look()
+
+    def start(self, exchange: Exchange) -> None:
+        """Run the application for a request, and know of it until it is done."""
+        task = exchange.task = self.loop.create_task(exchange.run(self.app))
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
 
     async def emptied(self, within_s: float) -> bool:
-        """Wait until no connection is left; False when the time is over before."""
-        if not self.connections:
+        """Wait until no connection and no request is left; False when the time is over before."""
+        if not (self.connections or self.tasks):
             return True
         self._empty.clear()
         try:
@@ -71,6 +82,14 @@ class Hub:
         except TimeoutError:
             return False
         return True
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self._look()
+
+    def _look(self) -> None:
+        if not (self.connections or self.tasks):
+            self._empty.set()
 
     def _sweep(self) -> None:
         now = self.loop.time()
