@@ -16,6 +16,7 @@ from penstock.domain.access import Role
 from penstock.web.api import Caller, Credentials
 from penstock.web.source import networks, source_of
 from tests.control.plane import CATALOGUE, EMAIL, Plane, running_plane
+from tests.postgres import Postgres
 
 
 class Clock:
@@ -220,6 +221,19 @@ def test_slowing_is_told_once_in_the_log_and_the_audit_log_without_what_was_type
     assert len(events) == 3
     assert "hidden" not in repr(events)
     assert {event.actor_email for event in events} == {"(not signed in)"}
+
+
+def test_a_user_that_no_database_takes_is_401_and_its_slowing_is_told(
+    tmp_path: Path, postgres: Postgres, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = postgres.new_database()
+    with running_plane(tmp_path, database=url, clock=clock) as plane, caplog.at_level(logging.WARNING):
+        replies = [httpx.get(f"{plane.url}/account", auth=("\0", "x"), trust_env=False) for _ in range(5)]
+        assert [reply.status_code for reply in replies] == [401] * 5
+        told = [event.object_name for event in plane.stores.audit.list() if event.action == "sign_in.slow"]
+        assert sorted(str(name) for name in told) == ["account unknown", "source 127.0.0.1"]
+    assert len([record for record in caplog.records if "is slowed" in record.getMessage()]) == 2
+    postgres.drop(url)
 
 
 def test_without_trust_x_forwarded_for_changes_nothing(tmp_path: Path, clock: Clock) -> None:

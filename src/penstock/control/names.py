@@ -100,9 +100,14 @@ def check_var_name(name: str) -> str:
     return name
 
 
+def is_email(text: str) -> bool:
+    """Whether an operator can have it as an email address."""
+    return len(text) <= 254 and EMAIL.fullmatch(text) is not None
+
+
 def check_email(email: str, field: str) -> str:
     """The email address in lower case, or a 422 that names the field."""
-    if len(email) > 254 or not EMAIL.fullmatch(email):
+    if not is_email(email):
         raise invalid(f"{field} must be an email address such as ann@example.com.")
     return email.lower()
 

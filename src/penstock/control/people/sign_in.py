@@ -4,6 +4,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from penstock.control.context import ControlContext
+from penstock.control.names import is_email
 from penstock.control.people.slowdown import FREE_FAILURES, WINDOW_S, Attempt, Slowdown
 from penstock.control.trail import Subject, record
 from penstock.domain.ids import secret_hash
@@ -58,10 +59,13 @@ class SignIn:
 
     def _tell(self, what: str, user: str, caller: Caller) -> None:
         # The user is what somebody typed, maybe the token itself: it is named only where it is an operator's.
-        operator = self._stores.operators.find(user) if user else None
-        account = operator.email if operator else "unknown"
-        name = f"source {caller.source}" if what == "source" else f"account {account}"
-        logger.warning("%d failed sign-ins: the %s is slowed (request %s)", FREE_FAILURES, name, caller.request_id)
+        account = "unknown"
+        try:
+            if is_email(user) and (operator := self._stores.operators.find(user)):
+                account = operator.email
+        finally:  # the log has it even where the database does not answer
+            name = f"source {caller.source}" if what == "source" else f"account {account}"
+            logger.warning("%d failed sign-ins: the %s is slowed (request %s)", FREE_FAILURES, name, caller.request_id)
         by = Actor(id=None, email=NOBODY, source=caller.source, request_id=caller.request_id)
         after = {"account": account, "failures": FREE_FAILURES, "within_s": int(WINDOW_S)}
         record(self._stores, by, "sign_in.slow", subject=Subject(None, name), after=after)
