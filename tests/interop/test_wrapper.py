@@ -1,5 +1,6 @@
 """What `penstock heroku` does around the CLI that it runs: a script in its place says what it was given."""
 
+import json
 import os
 import signal
 import socket
@@ -167,19 +168,39 @@ def test_heroku_env_wants_a_running_proxy_and_prints_the_same_variables(env: dic
     assert not (Path(env["PENSTOCK_HOME"]) / "run" / "heroku-proxy.json").exists()
 
 
-def test_a_proxy_names_what_it_refused_and_a_second_one_on_its_port_ends_in_one_line(env: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "penstock", "heroku:proxy", "--port"]
-    with subprocess.Popen([*command, "0"], env=env, stderr=subprocess.PIPE, text=True) as proxy:
+def test_a_proxy_names_what_it_refused(env: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "penstock", "heroku:proxy", "--port", "0"]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as proxy:
         assert proxy.stderr is not None
         port = int(proxy.stderr.readline().partition(". ")[0].rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=30) as asking:
             asking.sendall(b"CONNECT example.com:443 HTTP/1.1\r\n\r\n")
             assert "example.com:443 was refused" in proxy.stderr.readline()
-        second = subprocess.run([*command, str(port)], env=env, capture_output=True, text=True, timeout=60, check=False)
-        told = f"Error: Port {port} on 127.0.0.1 cannot be used: address already in use. Choose another with --port.\n"
-        assert (second.returncode, second.stderr[5:], second.stderr.count("\n")) == (1, told, 1)
         proxy.send_signal(signal.SIGTERM)
         assert proxy.wait(30) == 0
+
+
+def test_a_used_port_of_a_proxy_is_one_line(env: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "penstock", "heroku:proxy", "--port", str(port)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    told = f"Error: Port {port} on 127.0.0.1 cannot be used: address already in use. Choose another with --port.\n"
+    assert (done.returncode, done.stderr[5:], done.stderr.count("\n")) == (1, told, 1)
+
+
+def test_what_a_killed_proxy_left_behind_leads_nobody_to_its_port(env: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "penstock", "heroku:proxy"]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as proxy:
+        assert proxy.stderr is not None
+        assert "Listening on" in proxy.stderr.readline()
+        second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert (second.returncode, "Another penstock heroku:proxy runs" in second.stderr) == (1, True)
+        proxy.kill()
+    left = json.loads((Path(env["PENSTOCK_HOME"]) / "run" / "heroku-proxy.json").read_text())
+    with socket.create_server(("127.0.0.1", int(left["proxy"].rpartition(":")[2]))):
+        told = subprocess.run([*command[:-1], "heroku:env"], env=env, capture_output=True, text=True, check=False)
+    assert (told.stdout, "Start it first" in told.stderr) == ("", True)
 
 
 def test_the_home_keeps_the_authoritys_key_to_itself(env: dict[str, str]) -> None:

@@ -1,11 +1,11 @@
 """The real Heroku CLI, led to this installation: one command of it, an environment for a shell, the proxy of both."""
 
+import fcntl
 import json
+import os
 import shlex
 import signal
-import socket
 import subprocess
-from urllib.parse import urlsplit
 
 import click
 
@@ -68,8 +68,15 @@ def proxy_command(port: int, control_url: str | None) -> None:
     file = environment.proxy_file(where)
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+    # Held until this process ends, however it ends: what a killed proxy left behind leads nobody to a stranger's port.
+    held = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise CliError("Another penstock heroku:proxy runs on this home: use it, or stop it first.") from None
+    os.ftruncate(held, 0)
     with proxy.running(relay, port) as url:
-        file.write_text(json.dumps({"proxy": url, "control": where.control}), encoding="utf-8")
+        os.write(held, json.dumps({"proxy": url, "control": where.control}).encode())
         output.note(f'Listening on {url}. In the shell of the Heroku CLI: eval "$(penstock heroku:env)"')
         signal.sigwait(_ENDINGS)
         file.unlink(missing_ok=True)
@@ -83,16 +90,23 @@ def _running_proxy(where: Whereabouts) -> str:
     from penstock.cli.interop import environment  # noqa: PLC0415 - as above
 
     try:
-        said = json.loads(environment.proxy_file(where).read_text(encoding="utf-8"))
-        split = urlsplit(said["proxy"])
-        socket.create_connection((str(split.hostname), split.port or 0), timeout=1).close()
-    except (OSError, ValueError, KeyError):
+        with environment.proxy_file(where).open(encoding="utf-8") as file:
+            said = json.load(file) if _is_held(file.fileno()) else {}
+    except (OSError, ValueError):
         said = {}
     if said.get("control") != where.control:
         raise CliError(
             f"No proxy for {where.control} runs. Start it first, and leave it running: penstock heroku:proxy"
         )
     return str(said["proxy"])
+
+
+def _is_held(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _run(command: list[str], env: dict[str, str]) -> int:
