@@ -66,6 +66,21 @@ def test_more_than_64_kb_together_is_422(plane: Plane) -> None:
     plane.ok("PATCH", path, A=None, B="x" * 40_000)
 
 
+def test_more_than_a_thousand_are_422_and_what_is_there_can_be_changed_and_unset(plane: Plane) -> None:
+    app = plane.app()
+    path, names = f"/apps/{app}/config-vars", [f"V{number}" for number in range(1001)]
+    status, body = plane.refused("PATCH", path, **dict.fromkeys(names, "1"))
+    assert (status, body["id"]) == (422, "invalid_params")
+    assert "1,000 config vars" in body["message"]
+    assert plane.config(app) == {}
+    assert len(plane.ok("PATCH", path, **dict.fromkeys(names[:-1], "1"))) == 1000
+    assert plane.refused("PATCH", path, V1000="1")[0] == 422
+    assert plane.ok("PATCH", path, V0="2")["V0"] == "2"
+    assert "V0" not in plane.ok("PATCH", path, V0=None, V1000="1")
+    plane.stores.config_vars.put(plane.ok("GET", f"/apps/{app}")["id"], {f"W{at}": "" for at in range(10)})
+    assert len(plane.ok("PATCH", path, W0=None, V5="3")) == 1009
+
+
 def test_no_secret_stands_in_the_database_files_in_plain_text(new_plane: Plane) -> None:
     app = new_plane.app()
     new_plane.addon(app)

@@ -1,8 +1,10 @@
 """Apps, add-ons, attachments, config vars, releases and operators, one by one."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from penstock.domain.access import Role
@@ -120,6 +122,25 @@ def test_config_vars_are_kept_per_app(stores: Stores) -> None:
     assert stores.config_vars.list(app.id) == {"B": "2"}
     stores.config_vars.remove(app.id)
     assert (stores.config_vars.list(app.id), stores.config_vars.list(other.id)) == ({}, {"B": "3"})
+
+
+def test_many_config_vars_are_stored_in_as_few_statements_as_two(stores: Stores) -> None:
+    app, counts = add_app(stores), []
+    stores.config_vars.update(app.id, "V0", value="the first secret makes the key")
+    for number in (2, 900):
+        statements: list[str] = []
+
+        def note(_connection: Any, _cursor: Any, statement: str, *_: Any, to: list[str] = statements) -> None:
+            to.append(statement)
+
+        values = {f"V{at}": f"value {at}" for at in range(number)}
+        with stores.db.write() as connection:
+            event.listen(connection, "before_cursor_execute", note)
+            stores.config_vars.put(app.id, values)
+            event.remove(connection, "before_cursor_execute", note)
+        counts.append(len(statements))
+        assert stores.config_vars.list(app.id) == dict(sorted(values.items()))
+    assert counts[0] == counts[1]
 
 
 def test_releases_are_numbered_per_app(stores: Stores) -> None:

@@ -24,6 +24,21 @@ def test_what_is_sealed_opens_again(secret: str) -> None:
     assert sealed != SEALER.seal(secret, bound_to="here")
 
 
+def test_many_are_sealed_with_one_look_at_the_key() -> None:
+    looks: list[bytes] = []
+
+    def read() -> tuple[bytes, ...]:
+        looks.append(b"k" * 32)
+        return (looks[-1],)
+
+    sealer = Sealer(read)
+    texts = {f"here/{number}": f"secret {number}" for number in range(50)}
+    sealed = sealer.seal_all(texts)
+    assert len(looks) == 2
+    assert {at: SEALER.unseal(value, bound_to=at) for at, value in sealed.items()} == texts
+    assert len({value[:21] for value in sealed.values()}) == 50
+
+
 @given(st.binary(max_size=80))
 def test_noise_does_not_open(sealed: bytes) -> None:
     with pytest.raises(StoreError):

@@ -25,8 +25,9 @@ from penstock.store.errors import NameTakenError
 from penstock.store.nouns.stores import Stores
 from penstock.web.api import ApiError
 
-# Heroku's own bound on the config vars of one app.
+# Heroku's own bound on the size of the config vars of one app, and ours on how many they are.
 CONFIG_BYTES = 64 * 1024
+CONFIG_VARS = 1_000
 
 
 class AddOnOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,12 +170,14 @@ class Changes:
             before = stores.config_vars.list(app.id)
             gone = [name for name, value in values.items() if value is None and name in before]
             changed = {name: value for name, value in values.items() if value is not None and before.get(name) != value}
-            if sum(len(f"{k}{v}".encode()) for k, v in (before | changed).items() if k not in gone) > CONFIG_BYTES:
+            left = (before | changed).keys() - gone
+            if sum(len(f"{k}{v}".encode()) for k, v in (before | changed).items() if k in left) > CONFIG_BYTES:
                 raise invalid(f"The config vars of an app can have {CONFIG_BYTES // 1024} kB together.")
-            for name in gone:
-                stores.config_vars.remove(app.id, name)
-            for name, value in changed.items():
-                stores.config_vars.update(app.id, name, value=value)
+            if len(left) > max(CONFIG_VARS, len(before)):
+                raise invalid(f"An app can have {CONFIG_VARS:,} config vars; unset some first.")
+            if gone:
+                stores.config_vars.remove(app.id, *gone)
+            stores.config_vars.put(app.id, changed)
             for verb, names in (("Set", list(changed)), ("Remove", gone)):
                 if names:
                     description = f"{verb} {', '.join(names)} config vars"

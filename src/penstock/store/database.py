@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -165,8 +165,12 @@ class Database:
     def seal(self, connection: Connection, text: str, *, bound_to: str) -> bytes:
         """Seals in the write transaction that stores the result, so that no rotation of the master key ends between
         the two. Raises StoreError."""
+        return self.seal_all(connection, {bound_to: text})[bound_to]
+
+    def seal_all(self, connection: Connection, texts: Mapping[str, str]) -> dict[str, bytes]:
+        """As ``seal``, many at once: texts and sealed forms are by what each is bound to. Raises StoreError."""
         hold_master_keys(connection)
-        return self.sealer.seal(text, bound_to=bound_to)
+        return self.sealer.seal_all(texts)
 
     def _sample(self) -> SealedValue | None:
         with self.read() as connection:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +59,16 @@ class Sealer:
     def seal(self, text: str, *, bound_to: str) -> bytes:
         """The sealed form; ``bound_to`` is associated data, so that a sealed value cannot be moved elsewhere. Raises
         StoreError when the key cannot be read, which is done anew each time: another process may have rotated it."""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return self.seal_all({bound_to: text})[bound_to]
+
+    def seal_all(self, texts: Mapping[str, str]) -> dict[str, bytes]:
+        """The sealed forms of ``texts``, both by what each is bound to; the key is read once. Raises StoreError."""
         head = self.head()
-        return head + nonce + self._ciphers[head[1:]].encrypt(nonce, text.encode(), bound_to.encode())
+        cipher, sealed = self._ciphers[head[1:]], {}
+        for bound_to, text in texts.items():
+            nonce = secrets.token_bytes(_NONCE_BYTES)
+            sealed[bound_to] = head + nonce + cipher.encrypt(nonce, text.encode(), bound_to.encode())
+        return sealed
 
     def unseal(self, sealed: bytes, *, bound_to: str) -> str:
         """The text again. Raises StoreError when the master key is another one or the value was changed or moved."""

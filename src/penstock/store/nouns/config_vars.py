@@ -1,5 +1,7 @@
 """Config vars that a user has set, sealed at rest; those of attachments are derived, not stored."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import delete, insert, select
 
 from penstock.store.database import Database
@@ -21,15 +23,23 @@ class ConfigVarStore:
 
     def update(self, app_id: str, name: str, *, value: str) -> None:
         """Sets one value."""
-        with self._db.write() as connection:
-            sealed = self._db.seal(connection, value, bound_to=f"{app_id}/{name}")
-            self.remove(app_id, name)
-            connection.execute(insert(config_vars).values(app_id=app_id, name=name, sealed=sealed))
+        self.put(app_id, {name: value})
 
-    def remove(self, app_id: str, name: str | None = None) -> None:
-        """Removes one value, or all of an app; what is not there is no error."""
+    def put(self, app_id: str, values: Mapping[str, str]) -> None:
+        """Sets values by name, in a number of statements that does not depend on how many they are."""
+        if not values:
+            return
+        with self._db.write() as connection:
+            texts = {f"{app_id}/{name}": value for name, value in values.items()}
+            sealed = self._db.seal_all(connection, texts)
+            self.remove(app_id, *values)
+            rows = [{"app_id": app_id, "name": name, "sealed": sealed[f"{app_id}/{name}"]} for name in values]
+            connection.execute(insert(config_vars), rows)
+
+    def remove(self, app_id: str, *names: str) -> None:
+        """Removes the values of those names, or without any all of an app; what is not there is no error."""
         query = delete(config_vars).where(config_vars.c.app_id == app_id)
-        if name is not None:
-            query = query.where(config_vars.c.name == name)
+        if names:
+            query = query.where(config_vars.c.name.in_(names))
         with self._db.write() as connection:
             connection.execute(query)
