@@ -24,12 +24,13 @@ from sqlalchemy import update
 from penstock.domain.errors import PenstockError
 from penstock.store.database import Database, hold_master_keys
 from penstock.store.errors import StoreError
+from penstock.store.nouns.audit import AuditFilter
 from penstock.store.nouns.stores import Stores
 from penstock.store.schema import config_vars
 from penstock.store.sealed import TABLES, list_sealed
 from penstock.store.sealing import MasterKeys, new_master_key, read_master_keys, rotating
 from penstock.store.upkeep.rotate import Rotation, rotate
-from tests.store.nouns import add_all, add_app
+from tests.store.nouns import add_all, add_app, audit_event
 
 # A process of its own that rotates, and kills itself at the step that it is told.
 KILLED = """
@@ -231,6 +232,31 @@ def test_a_rotation_killed_at_each_step_leaves_everything_readable_and_is_finish
     assert run(99) == 0
     assert len(read_master_keys(key_file)) == 1
     secrets.check(another())
+
+
+@pytest.mark.parametrize("dies_at", ["everything", "the event", "never"])
+def test_a_finished_rotation_has_one_event_that_is_committed_before_the_old_key_goes(
+    stores: Stores, secrets: Secrets, key_file: Path, dies_at: str
+) -> None:
+    def events() -> int:
+        return len(stores.audit.list(AuditFilter(action="master_key.rotate")))
+
+    def step(text: str) -> None:
+        if text.startswith(dies_at):
+            raise Aborted
+
+    told = audit_event("master_key.rotate")
+    with contextlib.suppress(Aborted):
+        rotate(stores.db, progress=step, event=told)
+    died = dies_at != "never"
+    assert (events(), len(read_master_keys(key_file))) == (dies_at != "everything", 2 if died else 1)
+    if died:
+        rotate(stores.db, progress=quiet, event=told)
+    assert (events(), len(read_master_keys(key_file))) == (1, 1)
+    rotate(stores.db, progress=quiet, event=told)
+    first, second = (event.after or {} for event in stores.audit.list())
+    assert (second["resealed"], len({first["key"], second["key"]})) == (8, 2)
+    secrets.check(stores.db)
 
 
 def test_the_draft_of_a_killed_rotation_is_no_obstacle_and_goes(

@@ -98,10 +98,7 @@ class Rotating(msgspec.Struct, frozen=True):
 
     def run(self, progress: Progress) -> Rotation:
         """Does it. Raises StoreError, PenstockError."""
-        done = rotate.rotate(self.target, progress=progress)
-        event = _event("master_key.rotate", None)
-        AuditStore(self.target).add(msgspec.structs.replace(event, after={"resealed": done.resealed}))
-        return done
+        return rotate.rotate(self.target, progress=progress, event=_event("master_key.rotate", None))
 
 
 @contextmanager
