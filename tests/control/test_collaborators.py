@@ -133,4 +133,35 @@ def test_sharing_and_passing_on_are_in_the_apps_audit_log(new_plane: Plane) -> N
         ("collaborator.update", "ann@example.com", {"role": "member"}, {"role": "admin"}),
         ("collaborator.destroy", "ann@example.com", {"role": "admin"}, None),
         ("app.update", app, {"owner": EMAIL}, {"owner": "ann@example.com"}),
+        ("collaborator.create", EMAIL, None, {"role": "member"}),
     ]
+
+
+def test_who_comes_and_goes_with_an_app_passed_on_or_an_operator_removed_is_in_the_audit_log(new_plane: Plane) -> None:
+    ann = new_plane.operator("ann@example.com", Role.MEMBER)
+    app, other = call(new_plane, ann, "POST", "/apps").json()["name"], new_plane.app()
+    new_plane.operator("bob@example.com", Role.MEMBER)
+    for name, user, role in ((app, "bob@example.com", "viewer"), (other, "bob@example.com", "admin")):
+        new_plane.ok("POST", f"/apps/{name}/collaborators", user=user, role=role)
+    new_plane.ok("PATCH", f"/apps/{app}", owner="bob@example.com")
+    new_plane.ok("POST", f"/apps/{app}/collaborators", user=EMAIL, role="viewer")
+    before = len(new_plane.ok("GET", "/audit-events"))
+    assert before == 8
+    new_plane.ok("DELETE", "/operators/bob@example.com")
+    events = new_plane.ok("GET", "/audit-events")
+    told = [(one["action"], one["app"] and one["app"]["name"], one["object"]["name"], one["before"]) for one in events]
+    assert told[4:7] == [
+        ("app.update", app, app, {"owner": "ann@example.com"}),
+        ("collaborator.destroy", app, "bob@example.com", {"role": "viewer"}),
+        ("collaborator.create", app, "ann@example.com", None),
+    ]
+    assert sorted(told[before:-1], key=repr) == sorted(
+        [
+            ("app.update", app, app, {"owner": "bob@example.com"}),
+            ("collaborator.destroy", app, EMAIL, {"role": "viewer"}),
+            ("collaborator.destroy", other, "bob@example.com", {"role": "admin"}),
+        ],
+        key=repr,
+    )
+    assert people(new_plane, app) == {EMAIL: "owner", "ann@example.com": "member"}
+    assert people(new_plane, other) == {EMAIL: "owner"}

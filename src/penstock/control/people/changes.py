@@ -58,8 +58,9 @@ class OperatorChanges:
                 raise invalid("operator: you cannot remove yourself; another owner or admin can.")
             tokens = [token.prefix for token in stores.operators.list_tokens(gone.id)]
             for app in stores.apps.list(visible_to=gone.id):
-                if app.owner_id == gone.id:
+                if inherited := app.owner_id == gone.id:
                     self._tell_of_new_owner(app, heir, by=by)
+                self._tell_of_end(stores.collaborators.find(app.id, (heir if inherited else gone).id), app, by=by)
             stores.operators.remove(gone.id, heir=heir)
             before = {**_shown(gone), "tokens": tokens}
             record(stores, by, "operator.destroy", subject=_subject(gone), before=before)
@@ -124,8 +125,7 @@ class OperatorChanges:
             else:
                 self._guard.begin(by, Permission.APP_SHARE, app.id)
             stores.collaborators.remove(app.id, collaborator.operator_id)
-            subject = Subject(collaborator.id, collaborator.email, app)
-            record(stores, by, "collaborator.destroy", subject=subject, before={"role": collaborator.role.value})
+            self._tell_of_end(collaborator, app, by=by)
 
     def transfer(self, app: App, ref: str, *, by: Actor) -> App:
         """Another operator becomes the app's owner; the one before stays as a collaborator, a member."""
@@ -137,17 +137,25 @@ class OperatorChanges:
             heir = _present(people, ref)
             if heir.id == before.owner_id:
                 return before
-            if stores.collaborators.find(app.id, heir.id) is not None:
-                stores.collaborators.remove(app.id, heir.id)
-            if before.owner_id in people:
-                stores.collaborators.put(app.id, str(before.owner_id), role=Role.MEMBER)
-            stores.apps.pass_on(app.id, heir)
             self._tell_of_new_owner(before, heir, by=by)
+            if (ended := stores.collaborators.find(app.id, heir.id)) is not None:
+                stores.collaborators.remove(app.id, heir.id)
+                self._tell_of_end(ended, before, by=by)
+            if before.owner_id in people:
+                made = stores.collaborators.put(app.id, str(before.owner_id), role=Role.MEMBER)
+                subject, after = Subject(made.id, made.email, before), {"role": made.role.value}
+                record(stores, by, "collaborator.create", subject=subject, after=after)
+            stores.apps.pass_on(app.id, heir)
             return stores.apps.get(app.id)
 
     def _tell_of_new_owner(self, app: App, heir: Operator, *, by: Actor) -> None:
         before, after = {"owner": app.owner_email}, {"owner": heir.email}
         record(self._stores, by, "app.update", subject=Subject(app.id, app.name, app), before=before, after=after)
+
+    def _tell_of_end(self, ended: Collaborator | None, app: App, *, by: Actor) -> None:
+        if ended is not None:
+            subject, before = Subject(ended.id, ended.email, app), {"role": ended.role.value}
+            record(self._stores, by, "collaborator.destroy", subject=subject, before=before)
 
     def _self_or_managed(self, ref: str, *, by: Actor) -> Operator:
         people = self._stores.operators.lock(by.id, ref)
