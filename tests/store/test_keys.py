@@ -174,7 +174,9 @@ def test_a_purge_removes_what_expired_before_then_and_tells_the_followers(stores
     dead = stores.keys.add(attachment.id, expires_at=NOW - timedelta(days=2))
     fresh = stores.keys.add(attachment.id, expires_at=NOW - timedelta(hours=2))
     endless = stores.keys.add(attachment.id)
-    assert stores.keys.purge(NOW - timedelta(days=1)) == 1
+    other = add_app(stores, "other")
+    assert stores.keys.purge(other.id, NOW - timedelta(days=1)) == 0
+    assert stores.keys.purge(attachment.app_id, NOW - timedelta(days=1)) == 1
     assert stores.keys.list_public(attachment_id=attachment.id) == (fresh.key, endless.key)
     assert stores.keys.changes_since(3) == (4, [secret_hash(dead.secret)])
 

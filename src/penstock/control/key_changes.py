@@ -106,7 +106,7 @@ class KeyChanges:
 
     def _begin(self, app: App, by: Actor) -> None:
         self._guard.begin(by, Permission.APP_CHANGE, app.id)
-        self._stores.keys.purge(datetime.now(UTC) - _KEPT_EXPIRED)
+        self._stores.keys.purge(app.id, datetime.now(UTC) - _KEPT_EXPIRED)
 
     def _release(self, app: App, description: str, by: Actor) -> None:
         self._stores.releases.add(app.id, description=description, user_email=by.email)

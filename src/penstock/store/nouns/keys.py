@@ -133,10 +133,12 @@ class KeyStore:
             self._note(hashes)
         return len(hashes)
 
-    def purge(self, before: datetime) -> int:
-        """Removes the keys that expired before then; how many. Until then their clients are told that they expired."""
+    def purge(self, app_id: str, before: datetime) -> int:
+        """Removes the keys of an app that expired before then; how many. Until then their clients are told that they
+        expired."""
+        of_app = api_keys.c.attachment_id.in_(select(attachments.c.id).where(attachments.c.app_id == app_id))
         with self._db.write() as connection:
-            old = delete(api_keys).where(api_keys.c.expires_at < before).returning(api_keys.c.hash)
+            old = delete(api_keys).where(of_app, api_keys.c.expires_at < before).returning(api_keys.c.hash)
             hashes = [*connection.execute(old).scalars()]
             self._note(hashes)
         return len(hashes)
