@@ -92,13 +92,38 @@ def test_while_slowed_one_attempt_is_looked_at_at_a_time(clock: Clock) -> None:
     assert [slowdown.wait_s(attempt()) for _ in range(3)] == [0, 1, 1]
 
 
-def test_a_success_ends_the_slowing(clock: Clock) -> None:
-    slowdown = Slowdown(clock)
-    fail(slowdown, FREE_FAILURES, attempt(account="ann"))
-    clock.now += 1
-    assert slowdown.wait_s(attempt(account="ann", proof="right")) == 0
-    slowdown.succeeded(attempt(account="ann", proof="right"))
-    assert fail(slowdown, FREE_FAILURES, attempt(account="ann")) == [0] * FREE_FAILURES
+def test_a_success_does_not_undo_the_failures_beside_it(clock: Clock) -> None:
+    slowdown, waits = Slowdown(clock), []
+    for number in range(FREE_FAILURES + 9):
+        slowdown.succeeded(attempt(proof=f"own {number}"))
+        waits += fail(slowdown, 1, attempt())
+        assert slowdown.wait_s(attempt(proof=f"own {number}")) == 0
+    # One more than without any success: the token that a login makes is let in after the one that it was made with.
+    assert waits == [0] * FREE_FAILURES + [1] * 9
+    slowdown.succeeded(attempt(proof="own, once more"))
+    assert slowdown.wait_s(attempt()) == 1
+    clock.now += WINDOW_S
+    assert slowdown.wait_s(attempt()) == 0
+
+
+def test_whoever_mistypes_and_then_gets_it_right_is_not_hindered_afterwards(slow_plane: Plane, clock: Clock) -> None:
+    for mistakes in (FREE_FAILURES - 1, FREE_FAILURES + 3):
+        source = f"198.51.100.{mistakes}"
+        for number in range(mistakes):
+            assert ask(slow_plane, f"typo-{number}", source=source, user=EMAIL).status_code in (401, 429)
+            clock.now += 60
+        assert ask(slow_plane, slow_plane.token, source=source, user=EMAIL).status_code == 200
+        made = slow_plane.ok("POST", "/operators/~/tokens")["token"]
+        assert [ask(slow_plane, made, source=source).status_code for _ in range(9)] == [200] * 9
+        assert ask(slow_plane, slow_plane.token, source=source, user=EMAIL).status_code == 200
+
+
+def test_a_right_token_under_a_wrong_user_is_a_failure_that_leaves_it_known(slow_plane: Plane) -> None:
+    assert ask(slow_plane, slow_plane.token).status_code == 200
+    replies = [ask(slow_plane, slow_plane.token, user="x@example.com").status_code for _ in range(7)]
+    assert replies == [401] * 5 + [429] * 2
+    assert ask(slow_plane, "wrong").status_code == 429
+    assert ask(slow_plane, slow_plane.token).status_code == 200
 
 
 def test_a_known_credential_is_never_held_up_and_does_not_help_the_guesser_beside_it(clock: Clock) -> None:
@@ -114,12 +139,24 @@ def test_a_known_credential_is_never_held_up_and_does_not_help_the_guesser_besid
 
 
 def test_an_account_is_slowed_from_every_source_and_others_are_not(clock: Clock) -> None:
-    slowdown = Slowdown(clock)
-    for number in range(FREE_FAILURES):
-        fail(slowdown, 1, attempt(source=f"10.0.0.{number}", account="ann"))
-    assert slowdown.wait_s(attempt(source="10.9.9.9", account="ann")) == 1
-    assert slowdown.wait_s(attempt(source="10.9.9.9", account="bob")) == 0
-    assert slowdown.wait_s(attempt(source="10.9.9.9")) == 0
+    slowdown, waits = Slowdown(clock), []
+    for number in range(FREE_FAILURES + 2):
+        far = attempt(source=f"10.0.0.{number}", account="ann")
+        assert slowdown.wait_s(far) == 0
+        waits.append(slowdown.failed(far).wait_s)
+    assert waits == [0] * FREE_FAILURES + [1, 1]
+    assert slowdown.failed(attempt(source="10.9.9.9", account="bob")).wait_s == 0
+    clock.now += 1
+    delayed = [slowdown.failed(attempt(source=f"10.0.1.{number}", account="ann")).wait_s for number in range(3)]
+    assert delayed == [0, 2, 2]
+
+
+def test_guesses_from_many_addresses_do_not_lock_the_accounts_owner_out(slow_plane: Plane) -> None:
+    replies = [ask(slow_plane, f"wrong-{at}", source=f"198.51.100.{at}", user=EMAIL) for at in range(12)]
+    assert [reply.status_code for reply in replies] == [401] * FREE_FAILURES + [429] * 7
+    assert "for this account" in replies[-1].json()["message"]
+    assert replies[-1].headers["retry-after"] == "1"
+    assert ask(slow_plane, slow_plane.token, source="203.0.113.99", user=EMAIL).status_code == 200
 
 
 def test_one_customers_ipv6_addresses_are_one_source(clock: Clock) -> None:

@@ -30,17 +30,20 @@ class SignIn:
     def __call__(self, credentials: Credentials, caller: Caller) -> SignedIn | None:
         """Who it is; None when the credentials are wrong. A Basic user must be the token's operator, or empty.
 
-        Raises ApiError rate_limit, without a look at the credentials, where too many have failed before."""
+        Raises ApiError rate_limit where too many have failed before: from this source, without a look at the
+        credentials; for this account, when they are wrong."""
         user = (credentials.user or "").lower()
         account = secret_hash(user) if user else None
         attempt = Attempt(caller.source, account, secret_hash(credentials.secret))
         if wait_s := self._slowdown.wait_s(attempt):
-            message = f"Too many failed sign-ins from this address or for this account. Try again in {wait_s} s."
-            raise ApiError(429, "rate_limit", message, headers={"Retry-After": str(wait_s)})
+            raise _slowed("from this address", wait_s)
         found = self._stores.operators.find_by_token(attempt.proof)
         if found is None or (user and user != found[0].email.lower()):
-            for what in self._slowdown.failed(attempt):
+            failed = self._slowdown.failed(attempt, right=found is not None)
+            for what in failed.started:
                 self._tell(what, user, caller)
+            if failed.wait_s:
+                raise _slowed("for this account", failed.wait_s)
             return None
         self._slowdown.succeeded(attempt)
         self._note_use(found[1])
@@ -69,3 +72,8 @@ class SignIn:
         by = Actor(id=None, email=NOBODY, source=caller.source, request_id=caller.request_id)
         after = {"account": account, "failures": FREE_FAILURES, "within_s": int(WINDOW_S)}
         record(self._stores, by, "sign_in.slow", subject=Subject(None, name), after=after)
+
+
+def _slowed(what: str, wait_s: int) -> ApiError:
+    message = f"Too many failed sign-ins {what}. Try again in {wait_s} s."
+    return ApiError(429, "rate_limit", message, headers={"Retry-After": str(wait_s)})

@@ -1,4 +1,7 @@
-"""Slows the guessing of credentials, per source and per account, in bounded memory and without reading a credential."""
+"""Slows the guessing of credentials, per source and per account, in bounded memory and without reading a credential.
+
+A slowed source is not looked at. A slowed account is, from a source that is not slowed, so that nobody who guesses from
+many addresses locks its owner out; only what fails there is held up. A token has 256 random bits: no loss."""
 
 import ipaddress
 import math
@@ -26,11 +29,12 @@ class Attempt(NamedTuple):
 
 
 class _Failures:
-    """The recent failures of one source or account, and when it may try again."""
+    """The recent failures of one source or account, when it may try again, and when it last got an exception."""
 
     def __init__(self) -> None:
         self.times: deque[float] = deque(maxlen=_REMEMBERED)
         self.open_at = 0.0
+        self.excepted_at = -WINDOW_S
 
     def delay_s(self, now: float) -> float:
         """0 while few failed within the window, then 1, 2, 4 and so on."""
@@ -40,9 +44,18 @@ class _Failures:
         return 0.0 if over < 0 else min(2.0**over, _LONGEST_DELAY_S)
 
 
+class Failed(NamedTuple):
+    """What a failure leads to: of ``source`` and ``account`` those that start to be slowed by it, and for how many
+    seconds the account was slowed already; 0 for not."""
+
+    started: tuple[str, ...]
+    wait_s: int
+
+
 class Slowdown:
     """After five failures within 15 minutes a source, or an account, gets one try per delay, which doubles from 1 s to
     60 s. A credential that worked from the source before is never held up: others there cannot lock its owner out.
+    Failures only age: a success does not undo them, or whoever has a token could guess others beside it.
 
     ``clock`` gives seconds that only grow.
     """
@@ -55,51 +68,60 @@ class Slowdown:
         self._lock = threading.Lock()
 
     def wait_s(self, attempt: Attempt) -> int:
-        """0 when the credentials may be looked at, else after how many seconds they may."""
+        """0 when the credentials may be looked at, else after how many seconds they may from this source."""
         with self._lock:
             if _pair(attempt) in self._known:
                 return 0
             now = self._clock()
-            slow = [held for key in _keys(attempt) if (held := self._failures.get(key)) and held.delay_s(now)]
-            wait = max((held.open_at - now for held in slow), default=0.0)
-            if wait > 0:
-                return math.ceil(wait)
+            held = self._failures.get(_source(attempt))
+            if held is None or not held.delay_s(now):
+                return 0
+            if held.open_at > now:
+                return math.ceil(held.open_at - now)
             # One try at a time: those that come while it is looked at wait for its outcome.
-            for held in slow:
-                held.open_at = now + held.delay_s(now)
+            held.open_at = now + held.delay_s(now)
             return 0
 
-    def failed(self, attempt: Attempt) -> tuple[str, ...]:
-        """Counts a failure; ``source`` and ``account`` are named when it is they that start to be slowed by it."""
+    def failed(self, attempt: Attempt, *, right: bool = False) -> Failed:
+        """Counts a failure. ``right``: the credential is a right one, only not the account's, and stays known."""
         with self._lock:
             now = self._clock()
-            self._known.pop(_pair(attempt), None)
-            started = []
+            if not right:
+                self._known.pop(_pair(attempt), None)
+            started, wait = [], 0.0
             for key in _keys(attempt):
                 held = self._failures.setdefault(key, _Failures())
                 self._failures.move_to_end(key)
                 was = held.delay_s(now)
+                if key[0] == "account" and was and held.open_at > now:
+                    wait = held.open_at - now
+                    continue
                 held.times.append(now)
                 held.open_at = now + held.delay_s(now)
                 if not was and held.delay_s(now):
                     started.append(key[0])
             _trim(self._failures, self._entries)
-            return tuple(started)
+            return Failed(tuple(started), math.ceil(wait))
 
     def succeeded(self, attempt: Attempt) -> None:
-        """Remembers that the credential works from there. The first time, it also ends the slowing."""
+        """Remembers that the credential works from there."""
         with self._lock:
-            if _pair(attempt) not in self._known:
-                for key in _keys(attempt):
-                    self._failures.pop(key, None)
+            now, held = self._clock(), self._failures.get(_source(attempt))
+            if held is not None and now - held.excepted_at >= WINDOW_S and _pair(attempt) not in self._known:
+                # Once per window: the token that a login has just made comes next.
+                held.excepted_at = held.open_at = now
             self._known[_pair(attempt)] = None
             self._known.move_to_end(_pair(attempt))
             _trim(self._known, self._entries)
 
 
 def _keys(attempt: Attempt) -> tuple[tuple[str, str | bytes], ...]:
-    source = ("source", _household(attempt.source))
+    source = _source(attempt)
     return (source,) if attempt.account is None else (source, ("account", attempt.account))
+
+
+def _source(attempt: Attempt) -> tuple[str, str | bytes]:
+    return "source", _household(attempt.source)
 
 
 def _pair(attempt: Attempt) -> tuple[str, bytes]:
