@@ -134,10 +134,15 @@ def test_a_bad_field_is_422_and_named(plane: Plane, fields: dict[str, Any], word
     assert word in body["message"]
 
 
-def test_options_after_the_double_dash_are_kept_as_text(plane: Plane) -> None:
-    config = {"region": "us", "follow": True, "size": 3}
-    made = plane.ok("POST", f"/apps/{plane.app()}/addons", plan="heroku-inference", config=config)
-    assert made["config"] == {"region": "us", "follow": "true", "size": "3"}
+def test_the_region_after_the_double_dash_is_kept_and_any_other_option_is_refused_by_name(plane: Plane) -> None:
+    app = plane.app()
+    made = plane.ok("POST", f"/apps/{app}/addons", plan="heroku-inference", config={"region": "us"})
+    assert made["config"] == {"region": "us"}
+    for config in ({"password": "canary-71"}, {"region": "us", "password": 3}):
+        status, body = plane.refused("POST", f"/apps/{app}/addons", plan="heroku-inference", config=config)
+        assert (status, body["id"]) == (422, "invalid_params")
+        assert body["message"] == "config.password: there is no such option; an add-on has config.region only."
+    assert [addon["id"] for addon in plane.ok("GET", f"/apps/{app}/addons")] == [made["id"]]
 
 
 def test_an_add_on_may_have_a_name_of_its_own_that_nobody_else_has(plane: Plane) -> None:

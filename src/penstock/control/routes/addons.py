@@ -9,7 +9,7 @@ from penstock.control.changes import AddOnOrder, Changes
 from penstock.control.context import ControlContext
 from penstock.control.fields import AddOnName, Alias, Reference, Text, named, read, required
 from penstock.control.guard import Guard, actor_of
-from penstock.control.names import check_addon_name, check_region, invalid
+from penstock.control.names import REGIONS, check_addon_name, check_region, invalid
 from penstock.control.plans import choose_plan
 from penstock.control.present import AddOn
 from penstock.domain import platform
@@ -21,8 +21,16 @@ from penstock.store.paging import Page
 from penstock.web.api import Doc, Reply, Request, Route
 
 Found = tuple[platform.AddOn, ...]
-# Checked below: what msgspec says of a wrong one does not have its name.
-Option = Annotated[Any, Meta(extra_json_schema={"type": ["string", "number", "boolean"], "maxLength": 1024})]
+# Checked below, in words of our own.
+Options = Annotated[
+    dict[str, Any],
+    Meta(
+        extra_json_schema={
+            "properties": {"region": {"type": "string", "enum": list(REGIONS)}},
+            "additionalProperties": False,
+        }
+    ),
+]
 
 _RANGES = ("name", "id")
 # More matches than this help nobody who looks for one.
@@ -40,7 +48,7 @@ class NewAddOn(Struct, frozen=True):
 
     plan: Reference
     attachment: AttachedAs | None = None
-    config: Annotated[dict[Text, Option], Meta(max_length=32)] | None = None
+    config: Options | None = None
     name: AddOnName | None = None
 
 
@@ -91,14 +99,11 @@ class AddOnRoutes:
     def create(self, request: Request) -> Reply:
         """POST /apps/APP/addons: the add-on, its attachment, the key and the release, or nothing."""
         asked = read(request, NewAddOn)
-        config = {name: _as_text(value, name) for name, value in (asked.config or {}).items()}
-        if "region" in config:
-            check_region(config["region"], "config.region")
         order = AddOnOrder(
             plan=choose_plan(self._context.catalogue, required(named(asked.plan), "plan")),
             alias=asked.attachment.name if asked.attachment else None,
             name=None if asked.name is None else check_addon_name(asked.name),
-            config=config,
+            config=_options(asked.config or {}),
         )
         app = self._guard.app(request, request.params["app"])
         addon, attached = self._changes.provision(app, order, by=actor_of(request))
@@ -190,8 +195,10 @@ class AddOnRoutes:
         return [present.addon(addon, of.get(addon.id, ())) for addon in addons]
 
 
-def _as_text(value: Option, name: str) -> str:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    if not isinstance(value, str | int | float) or len(text) > 1024 or "\0" in text:
-        raise invalid(f"config.{name[:80]} must be a short string.")
-    return text
+def _options(given: dict[str, Any]) -> dict[str, str]:
+    """The options that we know; everybody who may see the add-on sees them, so that none may be a secret."""
+    for name, value in given.items():
+        if name != "region":
+            raise invalid(f"config.{name[:80]}: there is no such option; an add-on has config.region only.")
+        check_region(value if isinstance(value, str) else "", "config.region")
+    return given
