@@ -203,6 +203,23 @@ def test_what_a_killed_proxy_left_behind_leads_nobody_to_its_port(env: dict[str,
     assert (told.stdout, "Start it first" in told.stderr) == ("", True)
 
 
+def test_what_the_wrapper_and_the_proxy_make_is_private_whatever_the_umask(env: dict[str, str], tmp_path: Path) -> None:
+    home = tmp_path / "deep" / "home"
+    env |= {"PENSTOCK_HOME": str(home), "PENSTOCK_HEROKU_CLI": "/bin/true"}
+    command = [sys.executable, "-m", "penstock"]
+    subprocess.run([*command, "heroku", "apps"], env=env, umask=0, check=True, timeout=60)
+    with subprocess.Popen([*command, "heroku:proxy"], env=env, umask=0, stderr=subprocess.PIPE, text=True) as proxy:
+        assert proxy.stderr is not None
+        assert "Listening" in proxy.stderr.readline()
+        made = {str(path.relative_to(home)): path.stat().st_mode & 0o077 for path in home.rglob("*")}
+        proxy.send_signal(signal.SIGTERM)
+    assert made.keys() >= {"run/heroku-proxy.json", "interop/gitconfig", "interop/.lock"}
+    # The certificate alone is for everybody.
+    assert {name for name, mode in made.items() if mode} == {"interop/ca.pem"}
+    assert not home.stat().st_mode & 0o077
+    assert not home.parent.stat().st_mode & 0o077
+
+
 def test_the_home_keeps_the_authoritys_key_to_itself(env: dict[str, str]) -> None:
     variables(env)
     folder = Path(env["PENSTOCK_HOME"]) / "interop"

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.settings.private import private_folder
 from penstock.settings.tree import Settings
 from penstock.store.database import Database
 from penstock.store.engines.address import is_sqlite, label_of, parse_address
@@ -36,11 +37,10 @@ class Home:
     def prepare(self) -> None:
         """Create what is missing, private to the user. Raises HomeError."""
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (self.run, self.journal):
-                folder.mkdir(mode=0o700, exist_ok=True)
+                private_folder(folder)
             probe = self.run / f".write-{os.getpid()}"
-            probe.touch()
+            probe.touch(mode=0o600)
             probe.unlink()
         except OSError as error:
             raise HomeError(
@@ -68,7 +68,7 @@ class Home:
         """Write run/ready.json, and the file that the operator named, atomically. Raises HomeError."""
         for path in self._ready_files(extra):
             try:
-                _put(path, msgspec.json.encode(ready) + b"\n")
+                _put(path, msgspec.json.encode(ready) + b"\n", mode=0o600 if path.parent == self.run else 0o666)
             except OSError as error:
                 remedy = f"serve.ready_file {path}" if extra and path == Path(extra) else f"{path}"
                 raise HomeError(f"{remedy} cannot be written ({error.strerror})") from error

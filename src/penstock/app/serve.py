@@ -87,6 +87,8 @@ class Supervisor:
                 await stopping
         finally:
             await self._drain()
+            # Once drained, a second signal changes nothing, also after the loop has given up its handlers.
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         return 0
 
     async def _start(self) -> None:

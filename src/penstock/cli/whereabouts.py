@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from penstock.cli.output import CliError
 from penstock.settings.load import load_settings
+from penstock.settings.private import write_private
 from penstock.settings.tree import ControlSettings, Settings
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - what a listener may be bound to
@@ -73,11 +74,7 @@ def save_login(settings: Settings, control: str, secret: str | None) -> None:
     logins.pop(control, None)
     if secret is not None:
         logins[control] = secret
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(logins, file)
-    part.replace(path)
+    write_private(path, json.dumps(logins))
 
 
 def _last_login(settings: Settings) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from penstock.settings.private import create_private, private_folder
 from penstock.store.errors import StoreError
 
 # Version 1 does not say under which key it was sealed: each is tried.
@@ -151,7 +152,7 @@ def replace_master_keys(path: Path, keys: Sequence[bytes]) -> None:
     draft = file.with_name(f".{file.name}.rotating")
     try:
         draft.unlink(missing_ok=True)
-        _write_private(draft, "".join(f"{key.hex()}\n" for key in keys))
+        create_private(draft, "".join(f"{key.hex()}\n" for key in keys))
         draft.replace(file)
         sync_folder(file.parent)
     except OSError as error:
@@ -177,10 +178,10 @@ def rotating(path: Path) -> Iterator[None]:
 
 def write_private_once(path: Path, text: str) -> bool:
     """Creates ``path`` with ``text``, mode 0600, whole or not at all; False when it exists already. Raises OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(path.parent)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        _write_private(draft, text)
+        create_private(draft, text)
         # A link, unlike a rename, never replaces what another process wrote first.
         os.link(draft, path)
     except FileExistsError:
@@ -198,14 +199,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _id(key: bytes) -> bytes:

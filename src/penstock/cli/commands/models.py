@@ -13,6 +13,7 @@ from penstock.cli.options import json_option
 from penstock.cli.output import CliError
 from penstock.engine.weights import BUILT_IN, Progress, Weights, WeightsError
 from penstock.settings.load import load_settings
+from penstock.settings.private import private_folder
 
 _REDRAW_S = 0.1
 _BAR = 30
@@ -42,7 +43,7 @@ def pull(source: str | None, model_id: str | None) -> None:
     """Fetch model weights, built-in by ID or from the hub (default: the built-in model)."""
     wanted = source or next(iter(BUILT_IN))
     with _explained(), _progress(wanted) as progress:
-        model = _weights().pull(wanted, model_id=model_id, progress=progress)
+        model = _weights(makes_home=True).pull(wanted, model_id=model_id, progress=progress)
     output.value(f"{model.id} {model.path}")
 
 
@@ -52,7 +53,7 @@ def pull(source: str | None, model_id: str | None) -> None:
 def add(path: Path, model_id: str) -> None:
     """Enter a GGUF file that is on this machine under an id."""
     with _explained(), _progress(model_id) as progress:
-        model = _weights().add(path, model_id, progress=progress)
+        model = _weights(makes_home=True).add(path, model_id, progress=progress)
     output.value(f"{model.id} {model.path}")
 
 
@@ -65,8 +66,14 @@ def remove(model_id: str) -> None:
     output.value(f"Removed {model_id}")
 
 
-def _weights() -> Weights:
-    return Weights(Path(load_settings().home))
+def _weights(*, makes_home: bool = False) -> Weights:
+    home = Path(load_settings().home)
+    if makes_home:
+        try:
+            private_folder(home)
+        except OSError as error:
+            raise WeightsError(f"{home}: {error.strerror}") from error
+    return Weights(home)
 
 
 @contextmanager

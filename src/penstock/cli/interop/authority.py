@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from penstock.settings.private import private_folder
+
 _VALID = timedelta(days=365)
 _RENEW_BEFORE = timedelta(days=30)
 _LEAF_VALID = timedelta(days=7)
@@ -28,8 +30,8 @@ class Authority:
 
         Raises OSError.
         """
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.certificate_path = folder / "ca.pem"
+        self.certificate_path = private_folder(folder) / "ca.pem"
+        (folder / ".lock").touch(mode=0o600)
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             found = _read(folder / "ca.key")

@@ -10,6 +10,7 @@ from penstock.cli.interop.authority import Authority
 from penstock.cli.interop.proxy import Proxy
 from penstock.cli.output import CliError
 from penstock.cli.whereabouts import Whereabouts, is_loopback, ready_file
+from penstock.settings.private import write_private
 
 INFERENCE_HOSTS = ("us.inference.heroku.com", "eu.inference.heroku.com", "inference.heroku.com")
 CLI_VAR = "PENSTOCK_HEROKU_CLI"
@@ -96,5 +97,5 @@ def _git_config(where: Whereabouts) -> Path:
     if not path.exists():
         given = os.environ.get("GIT_CONFIG_GLOBAL")
         own = ["~/.config/git/config", "~/.gitconfig"] if given in (None, str(path)) else [given]
-        path.write_text("[include]\n" + "".join(f"\tpath = {name}\n" for name in own), encoding="utf-8")
+        write_private(path, "[include]\n" + "".join(f"\tpath = {name}\n" for name in own))
     return path

@@ -121,8 +121,7 @@ class AppRoutes:
         with self._stores.db.read():
             latest = self._stores.releases.list(app.id, page=Page(by="version", descending=True, size=1))
             found = self._stores.releases.list(app.id, page=page)
-            emails = {item.user_email for item in found}
-            people = {email: one.id for email in emails if (one := self._stores.operators.find(email))}
+            people = self._stores.operators.ids_by_email({item.user_email for item in found})
         current = latest[0].version if latest else 0
 
         def present_one(item: platform.Release) -> Release:

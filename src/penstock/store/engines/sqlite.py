@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import URL, Connection, create_engine, event
 
+from penstock.settings.private import private_folder
 from penstock.store.engines.backend import Backend, unavailable
 
 BUSY_S = 5.0
@@ -62,7 +63,7 @@ class SqliteBackend(Backend):
 def _touch(path: Path, *, create: bool) -> None:
     # SQLite gives its journal files the mode of the database file.
     if create:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(path.parent)
     os.close(os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600))
 
 

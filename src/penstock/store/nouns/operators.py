@@ -1,5 +1,6 @@
 """Operators and the hashes of their control plane tokens."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,6 +46,12 @@ class OperatorStore:
         with self._db.read() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _operator(row)
+
+    def ids_by_email(self, emails: Collection[str]) -> dict[str, str]:
+        """The ids of those of the emails, as they are written, that belong to an operator."""
+        query = select(operators.c.email, operators.c.id).where(operators.c.email.in_(emails))
+        with self._db.read() as connection:
+            return {row.email: row.id for row in connection.execute(query)}
 
     def get(self, ref: str) -> Operator:
         """The operator of that id or email. Raises NotFoundError."""

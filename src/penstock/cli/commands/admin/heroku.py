@@ -12,6 +12,7 @@ import click
 from penstock.cli import output
 from penstock.cli.output import CliError
 from penstock.cli.whereabouts import Whereabouts, find
+from penstock.settings.private import private_folder
 
 _REGISTRY_COMMANDS = ("plugins:add", "plugins:install", "plugins:update", "update")
 _LOGIN_COMMANDS = ("auth:login", "login")
@@ -66,7 +67,7 @@ def proxy_command(port: int, control_url: str | None) -> None:
     relay, _ = environment.proxy_of(where)
     relay.on_refusal = _warn_of
     file = environment.proxy_file(where)
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(file.parent)
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
     # Held until this process ends, however it ends: what a killed proxy left behind leads nobody to a stranger's port.
     held = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
