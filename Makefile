@@ -10,6 +10,8 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 NODE_SDK := tests/sdk/node/node_modules/.stamp
 HEROKU_CLI := tests/interop/node_modules/.stamp
 ARGS ?=
+# The whole suite in two processes, a file in one of them: it waits for servers and programs more than it computes.
+TWICE = --numprocesses 2 --dist loadfile
 
 # uv does not read pip's settings: where only pip is told about a mirror, hand that on.
 ifdef PIP_INDEX_URL
@@ -26,7 +28,7 @@ serve: $(VENV)/.runtime ## Set up and serve; PENSTOCK_* variables and ARGS="--po
 	@exec $(BIN)/penstock serve $(ARGS)
 
 test: $(VENV)/.dev $(NODE_SDK) $(HEROKU_CLI) ## Run the tests; ARGS="tests/house -k size" narrows them
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest $(or $(ARGS),$(TWICE))
 
 lint: $(VENV)/.dev ## ruff (rules and format) and the import contracts
 	$(BIN)/ruff check .

@@ -136,10 +136,13 @@ def keep_weights(home: Path) -> None:
 def _mirror(source: Path, target: Path) -> None:
     for file in sorted(source.glob("*.gguf")):
         copy = target / file.name
-        if copy.exists():
-            continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(file, copy)
+        except FileExistsError:
+            continue
         except OSError:
-            shutil.copyfile(file, copy)
+            # Whole or not at all: another process of the tests may be looking for it.
+            draft = copy.with_name(f".{copy.name}.{os.getpid()}")
+            shutil.copyfile(file, draft)
+            draft.replace(copy)

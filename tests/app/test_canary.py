@@ -135,6 +135,7 @@ def send_through_the_control_plane(canaries: Canaries) -> None:
     control(canaries.server, "PATCH", "/apps/hello/config-vars", {"SECRET": value + "-2", "SECOND": value})
     made = control(canaries.server, "POST", "/apps/hello/addons", {"plan": "heroku-inference:standard"})
     control(canaries.server, "DELETE", f"/apps/hello/addons/{made['name']}", {"confirm": "hello"})
+    make_secrets(canaries)
     for path in ("/account", "/apps/hello/config-vars", f"/{token}"):
         canaries.control("GET", path, token=token)
     canaries.control("PATCH", "/apps/hello/config-vars", content=b'{"SECRET": "' + value.encode())
@@ -142,6 +143,24 @@ def send_through_the_control_plane(canaries: Canaries) -> None:
     canaries.control("PATCH", "/apps/hello/config-vars", content=json.dumps({"SECRET": value * 4000}).encode())
     canaries.control("GET", f"/apps/hello/{canaries.marks['operator token']}")
     httpx.post(f"{canaries.server.control}/oauth/authorizations", auth=("operator@penstock.local", token))
+
+
+def make_secrets(canaries: Canaries) -> None:
+    """A key and an operator token, made twice with an Idempotency-Key, used, and for the key rotated."""
+    server, operator = canaries.server, {"authorization": f"Bearer {canaries.marks['operator token']}"}
+    control(server, "POST", "/operators", {"email": "second@example.com"})
+    for name, path, body, secret in (
+        ("second key", "/apps/hello/keys", {"attachment": "INFERENCE", "expires_in": 3600}, "secret"),
+        ("second token", "/operators/second@example.com/tokens", {"description": "ci"}, "token"),
+    ):
+        headers = operator | {"idempotency-key": name.replace(" ", "-")}
+        made = [httpx.post(server.control + path, json=body, headers=headers, timeout=30).json() for _ in range(2)]
+        assert made[0] == made[1]
+        canaries.marks[name] = made[0][secret]
+    canaries.chat(ask("hi"), key=canaries.marks["second key"])
+    canaries.control("GET", "/apps/hello", token=canaries.marks["second token"])
+    rotated = control(server, "POST", "/apps/hello/keys/INFERENCE/actions/rotate", {"grace_s": 600})
+    canaries.marks["rotated key"] = rotated["secret"]
 
 
 def crash_and_fail(canaries: Canaries) -> None:
@@ -175,4 +194,4 @@ def test_no_secret_is_written_anywhere_but_where_it_is_kept(canaries: Canaries) 
     assert not found
     # The search itself works: what is kept is found where it is kept.
     assert canaries.leaks("", (home / "master.key").read_bytes()) == ["master key in "]
-    assert len(canaries.marks) == 9
+    assert len(canaries.marks) == 12
