@@ -130,7 +130,7 @@ def test_the_audit_log_is_shown_as_a_table_and_as_json(penstock: Penstock, app: 
     assert OWNER in changed[0]
     assert "127.0.0.1" in changed[0]
     assert penstock.ok("audit", "-a", app, "--since", "2999-01-01T00:00:00Z") == "No events."
-    misspelt = penstock("audit", "--action", "sign_in")
+    misspelt = penstock("audit", "--action", "login")
     assert (misspelt.stdout, "operator.sign_in" in misspelt.stderr) == ("No events.\n", True)
     seen = penstock.within(COLUMNS="150").ok("audit", "-a", app)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", seen.splitlines()[-1].split()[0])

@@ -146,11 +146,11 @@ def test_who_comes_and_goes_with_an_app_passed_on_or_an_operator_removed_is_in_t
     new_plane.ok("PATCH", f"/apps/{app}", owner="bob@example.com")
     new_plane.ok("POST", f"/apps/{app}/collaborators", user=EMAIL, role="viewer")
     before = len(new_plane.ok("GET", "/audit-events"))
-    assert before == 8
+    assert before == 10
     new_plane.ok("DELETE", "/operators/bob@example.com")
     events = new_plane.ok("GET", "/audit-events")
     told = [(one["action"], one["app"] and one["app"]["name"], one["object"]["name"], one["before"]) for one in events]
-    assert told[4:7] == [
+    assert told[6:9] == [
         ("app.update", app, app, {"owner": "ann@example.com"}),
         ("collaborator.destroy", app, "bob@example.com", {"role": "viewer"}),
         ("collaborator.create", app, "ann@example.com", None),
