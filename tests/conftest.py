@@ -18,6 +18,9 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(("PENSTOCK_", "HEROKU_")) and name != "PENSTOCK_REQUIRE_ALL":
             del os.environ[name]
+    # Whoever runs the tests, in one process or in several, has a terminal of some width: what is piped has none.
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
     # The same examples in every run: what a random one finds in CI has nothing to do with the change that it stops.
     # HYPOTHESIS_PROFILE=search looks for new ones.
     settings.register_profile("fixed", derandomize=True)

@@ -44,6 +44,8 @@ def test_a_kill_under_load_is_a_typed_error_then_503_then_answers(fragile_engine
         with pytest.raises(UpstreamError) as raised:
             fragile_engine.run(drain(events))
         assert raised.value.code == "upstream_closed"
+    # Until the supervisor has seen the end of the child, a request can still meet its socket.
+    eventually(lambda: not fragile_engine.process.ready)
     with pytest.raises(PenstockError) as refused:
         fragile_engine.ask(user="hi")
     assert (refused.value.status, refused.value.code, refused.value.retry_after_s) == (503, "engine_not_ready", 2)
