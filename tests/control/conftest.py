@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.control.plane import Plane, running_plane
+from tests.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +21,17 @@ def new_plane(tmp_path: Path) -> Iterator[Plane]:
     """A control plane that has nothing yet."""
     with running_plane(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def each_plane(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Plane]:
+    """A control plane that has nothing yet, on each database."""
+    if request.param == "sqlite":
+        with running_plane(tmp_path) as running:
+            yield running
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.new_database()
+    with running_plane(tmp_path, database=url) as running:
+        yield running
+    server.drop(url)

@@ -3,9 +3,8 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 from typing import TypeVar
 
@@ -14,24 +13,15 @@ from sqlalchemy import func, select
 
 from penstock.domain.access import Role
 from penstock.store import schema
-from tests.control.plane import Plane, running_plane, status
-from tests.postgres import Postgres
+from tests.control.plane import Plane, status
 
 T = TypeVar("T")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def new_plane(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Plane]:
-    """A control plane that has nothing yet, on each database."""
-    if request.param == "sqlite":
-        with running_plane(tmp_path) as running:
-            yield running
-        return
-    server: Postgres = request.getfixturevalue("postgres")
-    url = server.new_database()
-    with running_plane(tmp_path, database=url) as running:
-        yield running
-    server.drop(url)
+@pytest.fixture
+def new_plane(each_plane: Plane) -> Plane:
+    """All of it on each database."""
+    return each_plane
 
 
 @pytest.fixture

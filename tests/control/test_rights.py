@@ -1,8 +1,7 @@
 """What a caller has lost since the guard looked does not count: rights are asked again inside the transaction."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -16,22 +15,13 @@ from penstock.domain.platform import Actor, AddOn, App, Attachment
 from penstock.store.errors import NotFoundError
 from penstock.store.nouns.stores import Stores
 from penstock.web.api import ApiError
-from tests.control.plane import Plane, running_plane
-from tests.postgres import Postgres
+from tests.control.plane import Plane
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def plane(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Plane]:
-    """A control plane on each database."""
-    if request.param == "sqlite":
-        with running_plane(tmp_path) as running:
-            yield running
-        return
-    server: Postgres = request.getfixturevalue("postgres")
-    address = server.new_database()
-    with running_plane(tmp_path, database=address) as running:
-        yield running
-    server.drop(address)
+@pytest.fixture
+def plane(each_plane: Plane) -> Plane:
+    """All of it on each database."""
+    return each_plane
 
 
 @dataclass(frozen=True)
