@@ -119,11 +119,12 @@ class Bench:
     """One gateway line wired to stubs."""
 
     def __init__(self, folder: Path) -> None:
-        provider = ProviderRow(name="double", base_url="http://127.0.0.1:9/v1")
+        base = "http://127.0.0.1:9/v1"
+        provider = ProviderRow(name="double", base_url=base)
         model = ModelRow(id=MODEL, targets=(TargetRow(provider="double", model=MODEL),))
         self.catalogue = build_catalogue(Settings(provider=(provider,), model=(model,)), [])
         self.journal = Journal(folder)
-        self.transport = Transport(Endpoint(provider.base_url))
+        self.transport = Transport(Endpoint(base))
         self.adapters = {"double": OpenAIAdapter(self.transport)}
         self.keys = KeySnapshot(_Keys())
         self.recent = Recent()

@@ -14,7 +14,7 @@ import msgspec
 
 from penstock.domain.errors import CODES
 from penstock.settings.load import every_setting
-from penstock.settings.tree import ModelRow, ProviderRow, TargetRow
+from penstock.settings.tree import ModelRow, PriceRow, ProviderRow, TargetRow
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -32,6 +32,7 @@ MEANING = {
     "gateway.write_timeout_s": "A client that reads nothing of its answer for this long is cut off. Both planes.",
     "gateway.keep_alive_s": "An idle client connection is closed after this. Both planes.",
     "gateway.snapshot_poll_s": "How often a worker looks for changed keys; bounds how long a revoked key still works.",
+    "gateway.route_headers": "Whether answers say by `Penstock-Target` and `Penstock-Attempts` what served them.",
     "control.host": "Address of the Platform API. Whoever reaches it with an owner's token owns every app.",
     "control.port": "Port of the Platform API. 0 picks a free one.",
     "control.url": "Where the CLI finds the Platform API. Default: the running server's own, from its ready file.",
@@ -49,6 +50,11 @@ MEANING = {
     "upstream.idle_timeout_s": "Bound on silence inside an answer.",
     "upstream.max_connections": "Connections to one upstream, per worker.",
     "upstream.max_answer_bytes": "Largest answer taken from an upstream.",
+    "upstream.first_token_timeout_s": "Bound on the wait for the first token of a stream, from the request on. Default: none of its own.",
+    "upstream.total_timeout_s": "Bound on one whole answer. Default: none.",
+    "upstream.max_image_bytes": "Largest image fetched for an upstream that takes no image addresses.",
+    "upstream.image_timeout_s": "Bound on fetching one image, redirects included.",
+    "upstream.image_networks": "Private networks, by CIDR block, from which images may be fetched all the same.",
     "journal.fsync_s": "How often the journal is forced to disk: what a power cut can take. A killed process loses nothing.",
     "journal.rotate_bytes": "A journal file is closed and a new one begun at this size.",
     "secrets.master_key_file": "File of the master keys, one of 64 hex digits a line. Default: `master.key` under the home.",
@@ -208,6 +214,9 @@ def interop_page() -> str:
     )
 
 
+_ROWS = (("provider", ProviderRow), ("model", ModelRow), ("model.targets", TargetRow), ("model.price", PriceRow))
+
+
 def settings_page() -> str:
     """The text of docs/settings.md. Raises KeyError for a setting without a meaning above."""
     rows = [
@@ -216,7 +225,7 @@ def settings_page() -> str:
     ]
     fields = [
         f"| `[[{name}]]` | `{field.name}` | {_row_default(field)} | {_values(field.type)} |"
-        for name, row in (("provider", ProviderRow), ("model", ModelRow), ("model.targets", TargetRow))
+        for name, row in _ROWS
         for field in msgspec.structs.fields(row)
     ]
     return SETTINGS_HEAD + "\n".join(rows) + "\n" + ROWS_HEAD + "\n".join(fields) + "\n" + OTHER
@@ -240,7 +249,10 @@ def _default(path: str, default: Any) -> str:
 def _row_default(field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return "required"
-    return "none" if field.default in (None, ()) else f"`{field.default}`"
+    default = field.default
+    if default is msgspec.NODEFAULT or default in (None, ()):
+        return "none"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def _values(annotation: Any) -> str:
@@ -254,7 +266,13 @@ def _values(annotation: Any) -> str:
         return _values(next(arg for arg in get_args(annotation) if arg is not type(None)))
     if origin is tuple:
         inner = get_args(annotation)[0]
-        return "List of `{ provider, model }`." if inner is TargetRow else "List of texts."
+        if get_origin(inner) is Literal:
+            return f"List of {_values(inner)}"
+        return "List of rows, below." if inner is TargetRow else "List of texts."
+    if origin is dict:
+        return "Table of texts."
+    if annotation is PriceRow:
+        return "A row, below."
     return {int: "Integer.", float: "Number.", str: "Text.", bool: "`true` or `false`."}[annotation]
 
 

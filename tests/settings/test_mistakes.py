@@ -112,7 +112,7 @@ MODEL = '[[model]]\nid = "m"\n'
         (f"{ROW}# bogus = 1\n{ROW} 'bogus' = 1\n{ROW}", 8),
         (f"[gateway]\nport = 0\n{ROW}{MODEL}targets = []\n{ROW}bogus = 1\n[log]\n", 12),
         (f'{ROW}[[provider]]\nname = 1\nbase_url = "x"\n{ROW}', 5),
-        (f'{ROW}[[provider]]\nname = "b"\n{ROW}', 4),
+        (f'{ROW}[[provider]]\nkind = "openai"\n{ROW}', 4),
         ('provider = [\n{ name = "a", base_url = "x" },\n{ name = "b", base_url = "x", bogus = 1 },\n]\n', 3),
         (f'{MODEL}targets = [\n{{ provider = "a", model = "x" }},\n{{ provider = "a", bogus = "x" }},\n]\n', 5),
         (f'{MODEL}[[model.targets]]\nprovider = "a"\nmodel = "x"\n[[model.targets]]\nbogus = "a"\n{MODEL}', 7),

@@ -14,10 +14,11 @@ from penstock.gateway.pages import Health
 from penstock.gateway.pipeline import Line
 from penstock.gateway.snapshot import KeySnapshot
 from penstock.ledger.journal import Journal
-from penstock.providers.catalogue import LocalModel, build_catalogue
+from penstock.providers.catalogue import LocalModel, build_catalogue, limits_of, specs
 from penstock.providers.embedded.adapter import EmbeddedAdapter
-from penstock.providers.openai.adapter import OpenAIAdapter
-from penstock.providers.transport import Endpoint, Transport, TransportLimits
+from penstock.providers.registry import make_adapter, make_transport
+from penstock.providers.spec import Credential
+from penstock.providers.transport import Endpoint, Transport
 from penstock.settings.tree import Settings
 from penstock.store.nouns.keys import KeyStore
 
@@ -63,21 +64,16 @@ class GatewayParts:
             adapters[engine.provider] = EmbeddedAdapter(
                 self._transport(boot.settings, engine.base), key=engine.key, context=engine.context
             )
-        for row in boot.settings.provider:
-            key = os.environ.get(row.api_key_env) if row.api_key_env else None
-            adapters[row.name] = OpenAIAdapter(self._transport(boot.settings, row.base_url), api_key=key)
+        for spec in specs(boot.settings):
+            row = next(row for row in boot.settings.provider if row.name == spec.name)
+            secret = os.environ.get(row.api_key_env) if row.api_key_env else None
+            transport = make_transport(spec)
+            self.transports.append(transport)
+            adapters[spec.name] = make_adapter(spec, Credential(secret=secret) if secret else None, transport)
         return adapters
 
     def _transport(self, settings: Settings, base: str) -> Transport:
-        upstream = settings.upstream
-        limits = TransportLimits(
-            connect_timeout_s=upstream.connect_timeout_s,
-            first_byte_timeout_s=upstream.first_byte_timeout_s,
-            idle_timeout_s=upstream.idle_timeout_s,
-            max_connections=upstream.max_connections,
-            max_answer_bytes=upstream.max_answer_bytes,
-        )
-        transport = Transport(Endpoint(base), limits=limits)
+        transport = Transport(Endpoint(base), limits=limits_of(settings.upstream))
         self.transports.append(transport)
         return transport
 

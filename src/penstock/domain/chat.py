@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from penstock.domain.catalogue import Timeouts
 from penstock.domain.usage import Usage
 
 Json = Any
@@ -182,6 +183,8 @@ class BoundRequest(msgspec.Struct, frozen=True):
 
     ``raw`` is the client's body as received (for pass-through), ``target_model`` the upstream's model id,
     ``completion_id`` and ``created`` the identity that the answer carries, ``fingerprint`` the deployment's.
+    ``prompt_caching`` is false when the client opted out (heroku-wire.md 2.1); ``isolation`` names the app, for caches
+    that must not be shared between apps.
     """
 
     chat: ChatRequest
@@ -190,3 +193,6 @@ class BoundRequest(msgspec.Struct, frozen=True):
     completion_id: str
     created: int
     fingerprint: str
+    timeouts: Timeouts = Timeouts()
+    prompt_caching: bool = True
+    isolation: str = ""

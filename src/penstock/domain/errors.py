@@ -29,6 +29,7 @@ CODES: dict[str, ErrorCode] = {
     "context_length_exceeded": ErrorCode(400, _REQUEST, "Shorten the messages; the message gives count and limit."),
     "invalid_request": ErrorCode(400, _REQUEST, "The message says what is wrong with the HTTP request."),
     "upstream_refused": ErrorCode(400, _REQUEST, "The upstream refused the request; its own message follows."),
+    "image_unavailable": ErrorCode(400, _REQUEST, "Send the image as a data URL, or at a public address."),
     "missing_api_key": ErrorCode(401, "authentication_error", "Send Authorization: Bearer KEY, or x-api-key."),
     "invalid_api_key": ErrorCode(401, "authentication_error", "Read the key again: penstock config:get INFERENCE_KEY."),
     "expired_api_key": ErrorCode(
@@ -46,10 +47,16 @@ CODES: dict[str, ErrorCode] = {
     "body_too_large": ErrorCode(413, _REQUEST, "Send less, or raise gateway.max_body_bytes."),
     "header_too_large": ErrorCode(431, _REQUEST, "Send smaller headers."),
     "upstream_rate_limited": ErrorCode(429, "rate_limit_error", "Wait as Retry-After says."),
+    "upstream_busy": ErrorCode(429, "rate_limit_error", "Every target is at its limit; wait as Retry-After says."),
     "internal_error": ErrorCode(500, _SERVER, "A bug: report it with the request id."),
     "upstream_error": ErrorCode(502, _SERVER, "The upstream failed; try again."),
     "upstream_closed": ErrorCode(502, _SERVER, "The upstream ended early; what arrived is incomplete. Try again."),
+    "upstream_misconfigured": ErrorCode(
+        502, _SERVER, "The upstream refuses the operator's credential or knows no such model; tell the operator."
+    ),
     "upstream_timeout": ErrorCode(504, _SERVER, "The upstream was too slow; try again."),
+    "upstream_overloaded": ErrorCode(503, _SERVER, "The upstream is overloaded; wait as Retry-After says."),
+    "upstream_unavailable": ErrorCode(503, _SERVER, "Every target failed lately and rests; wait as Retry-After says."),
     "engine_not_ready": ErrorCode(503, _SERVER, "The embedded engine is starting; wait as Retry-After says."),
     "model_unavailable": ErrorCode(503, _SERVER, "Set the credential that the message names."),
     "store_unavailable": ErrorCode(503, _SERVER, "The database does not answer; wait as Retry-After says."),

@@ -3,13 +3,16 @@
 import re
 import tomllib
 from collections.abc import Collection, Container, Iterable
+from decimal import Decimal, InvalidOperation
 from importlib.resources import files
 from urllib.parse import urlsplit
 
 import msgspec
 
-from penstock.domain.catalogue import Catalogue, Model, Target
-from penstock.settings.tree import ModelRow, ProviderRow, Settings
+from penstock.domain.catalogue import Catalogue, Model, Rate, Routing, Target, Timeouts
+from penstock.providers.spec import ProviderSpec
+from penstock.providers.transport import TransportLimits
+from penstock.settings.tree import ModelRow, ProviderRow, Settings, UpstreamSettings
 
 EMBEDDED_CAPABILITIES = ("chat", "streaming", "tools", "json_schema", "json_object", "logprobs", "seed")
 _MODEL_ID = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/@+-]{0,127}")
@@ -59,6 +62,37 @@ def build_catalogue(settings: Settings, local: Iterable[LocalModel]) -> Catalogu
     return Catalogue([*own, *embedded, *built_in], default=settings.engine.model if local else None)
 
 
+def specs(settings: Settings) -> tuple[ProviderSpec, ...]:
+    """The providers of this installation, resolved."""
+    return tuple(_spec(row, settings.upstream) for row in settings.provider)
+
+
+def limits_of(upstream: UpstreamSettings, row: ProviderRow | None = None) -> TransportLimits:
+    """The bounds on calls: a provider's own where it has them, else those of all."""
+    names = [field.name for field in msgspec.structs.fields(TransportLimits)]
+    own = {name: value for name in names if (value := getattr(row, name, None)) is not None}
+    return TransportLimits(**{name: getattr(upstream, name) for name in names if hasattr(upstream, name)} | own)
+
+
+def _spec(row: ProviderRow, upstream: UpstreamSettings) -> ProviderSpec:
+    return ProviderSpec(
+        name=row.name,
+        kind=row.kind or "openai",
+        base_url=row.base_url or "",
+        limits=limits_of(upstream, row),
+        auth=row.auth,
+        region=row.region,
+        aws_profile=row.aws_profile,
+        api_version=row.api_version,
+        headers=tuple(row.headers.items()),
+        proxy=row.proxy,
+        ca_file=row.ca_file,
+        max_concurrent=row.max_concurrent,
+        max_queue=row.max_queue,
+        queue_timeout_s=row.queue_timeout_s,
+    )
+
+
 def _built_in_rows() -> tuple[_BuiltIn, ...]:
     text = files("penstock.providers").joinpath("models.toml").read_text(encoding="utf-8")
     return msgspec.convert(tomllib.loads(text), _BuiltInFile).model
@@ -89,7 +123,7 @@ def _check_provider(row: ProviderRow, taken: Container[str]) -> None:
         raise CatalogueError(f"[[provider]] {_shown(row.name)}: bad name; use a word of your own")
     if row.name in taken:
         raise CatalogueError(f"[[provider]] '{row.name}': the name is used twice; give each provider its own")
-    if not _is_base_url(row.base_url):
+    if row.base_url is not None and not _is_base_url(row.base_url):
         # The address is not repeated: it may carry a password.
         raise CatalogueError(f"[[provider]] '{row.name}': base_url must be http(s)://host[:port][/path]")
 
@@ -120,15 +154,52 @@ def _shown(text: str) -> str:
 
 
 def _own(row: ModelRow) -> Model:
+    timeouts = Timeouts(first_token_s=row.first_token_timeout_s, idle_s=row.idle_timeout_s, total_s=row.total_timeout_s)
     return Model(
         id=row.id,
         owner=row.owner,
         aliases=row.aliases,
+        input=row.input,
         context_window=row.context_window,
         max_output=row.max_output,
         capabilities=row.capabilities,
-        targets=tuple(Target(provider=target.provider, model=target.model) for target in row.targets),
+        targets=tuple(
+            Target(
+                provider=target.provider,
+                model=target.model,
+                weight=target.weight,
+                context_window=target.context_window or row.context_window,
+            )
+            for target in row.targets
+        ),
+        routing=Routing(
+            strategy=row.strategy,
+            max_attempts=row.max_attempts,
+            hedge=row.hedge,
+            hedge_share=row.hedge_share,
+            timeouts=timeouts,
+        ),
+        rate=_rate(row),
     )
+
+
+def _rate(row: ModelRow) -> Rate | None:
+    price = row.price
+    if price is None:
+        return None
+    try:
+        numbers = [
+            None if value is None else Decimal(str(value))
+            for value in (price.input, price.output, price.cached_input, price.cache_write)
+        ]
+    except InvalidOperation:
+        raise CatalogueError(f"[[model]] '{row.id}': a price is not a number; write 3 or \"0.25\"") from None
+    if any(number is not None and not (number.is_finite() and number >= 0) for number in numbers):
+        raise CatalogueError(f"[[model]] '{row.id}': a price is negative or not finite")
+    entry, output, cached, write = numbers
+    assert entry is not None
+    assert output is not None
+    return Rate(input=entry, output=output, cached_input=cached, cache_write=write, currency=price.currency)
 
 
 def _embedded(local: LocalModel) -> Model:

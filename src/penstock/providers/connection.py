@@ -36,6 +36,14 @@ class IdleTimeout(TransportError):
     """The body stopped arriving."""
 
 
+class FirstTokenTimeout(TransportError):
+    """The head arrived, and then nothing that a client could be shown."""
+
+
+class TotalTimeout(TransportError):
+    """The answer was not complete in time."""
+
+
 class ConnectionLost(TransportError):
     """The peer closed before the answer was complete."""
 
@@ -104,6 +112,11 @@ class Response:
         self._chunks = []
         return data
 
+    def begun(self) -> None:
+        """The first event is there: from here on the bounds of an answer under way hold."""
+        if self._connection is not None:
+            self._connection.answer_begun()
+
     def let_go(self) -> None:
         """The rest is known to be empty: leave the connection a moment to end the answer, so that it can be reused."""
         if not self.complete and self._connection is not None:
@@ -154,6 +167,8 @@ class Connection(asyncio.Protocol):
         self.deadline = _NEVER
         self.idle_s = _NEVER
         self.idle_until = 0.0
+        self.first_token_by = _NEVER
+        self.complete_by = _NEVER
         self.keep_s = 5.0
         self.used = 0
         self.started = False  # a byte of the current answer has arrived
@@ -218,6 +233,22 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self._arm()
             self._transport.resume_reading()
+
+    def answer_begun(self) -> None:
+        """No first token is waited for any more."""
+        self.first_token_by = _NEVER
+
+    def overdue(self, now: float) -> TransportError | None:
+        """Why the current answer is too late, or None. ``now`` is monotonic."""
+        if self.complete_by < now:
+            return TotalTimeout("the upstream's answer was not complete in time")
+        if self.first_token_by < now:
+            return FirstTokenTimeout("the upstream sent no first token in time")
+        if self.deadline < now:
+            if self.awaiting_head:
+                return FirstByteTimeout("the upstream did not begin to answer in time")
+            return IdleTimeout("the upstream stopped in the middle of its answer")
+        return None
 
     def _arm(self) -> None:
         """The next byte of the body is due within ``idle_s``."""
@@ -324,7 +355,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, error: TransportError | None) -> None:
         response, self._response = self._response, None
-        self.deadline = _NEVER
+        self.deadline = self.first_token_by = self.complete_by = _NEVER
         if response is None:
             return
         response.finish(error)

@@ -4,76 +4,101 @@ The upstream's message is passed on after anything that looks like a credential 
 """
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
 from penstock.domain.errors import UpstreamError
-from penstock.providers.connection import ConnectFailed, FirstByteTimeout, IdleTimeout, TransportError
+from penstock.providers.connection import (
+    ConnectFailed,
+    FirstByteTimeout,
+    FirstTokenTimeout,
+    IdleTimeout,
+    TotalTimeout,
+    TransportError,
+)
 
 # After a blank only what has a digit: "key provided" is no secret.
 _SECRET = re.compile(r"(?i)\b(?:sk|pk|inf|pst|key|bearer|token)(?:[-_]|[ ](?=[A-Za-z_\-.]*[0-9]))[A-Za-z0-9_\-.]{8,}")
 _MASK = "[masked]"
 _MAX_MESSAGE = 500
 
+_REFUSED = ("upstream_refused", "The upstream refused the request")
+_MISCONFIGURED = ("upstream_misconfigured", "The upstream refused the operator's credential or model")
+_TIMED_OUT = ("upstream_timeout", "The upstream timed out")
+_OVERLOADED = ("upstream_overloaded", "The upstream is overloaded")
+_BY_STATUS = {
+    **dict.fromkeys((400, 409, 413, 415, 422), _REFUSED),
+    **dict.fromkeys((401, 402, 403, 404), _MISCONFIGURED),
+    **dict.fromkeys((408, 504), _TIMED_OUT),
+    429: ("upstream_rate_limited", "The upstream's rate limit is reached"),
+    **dict.fromkeys((503, 529), _OVERLOADED),
+}
+_WAIT = ("upstream_rate_limited", "upstream_overloaded")
 
-class _Fault(msgspec.Struct):
+
+class Fault(msgspec.Struct):
+    """What an upstream said of its failure, in its own words; ``message`` holds no secret."""
+
     message: str | None = None
     code: str | int | None = None
     type: str | None = None
 
 
 class _FaultBody(msgspec.Struct):
-    error: _Fault | str | None = None
+    error: Fault | str | None = None
     message: str | None = None
     detail: str | None = None
 
 
 def from_transport(error: TransportError) -> UpstreamError:
     """The public error for a call that did not complete."""
-    if isinstance(error, (FirstByteTimeout, IdleTimeout)):
+    if isinstance(error, (FirstByteTimeout, FirstTokenTimeout, IdleTimeout, TotalTimeout)):
         return UpstreamError("upstream_timeout", f"{_sentence(str(error))} Try again.")
     if isinstance(error, ConnectFailed):
         return UpstreamError("upstream_error", f"{_sentence(str(error))} Try again.", retry_after_s=2)
     return UpstreamError("upstream_closed", f"{_sentence(str(error))} Try again.")
 
 
-def from_status(status: int, headers: dict[str, str], body: bytes, *, credential: str | None = None) -> UpstreamError:
-    """The public error for an upstream's answer that is not a success; ``credential`` never stands in its message."""
-    fault = read_fault(body, credential=credential)
+def from_status(status: int, headers: Mapping[str, str], fault: Fault) -> UpstreamError:
+    """The public error for an upstream's answer that is not a success: by its status first, then by ``fault.code``,
+    which a dialect gives as one of ours where the vendor's own code says more than the status."""
     said = f": {fault.message}" if fault.message else f" (status {status})."
     if fault.code == "context_length_exceeded":
         return UpstreamError("context_length_exceeded", fault.message or "The prompt is too long.", param="messages")
-    if status == 429:
-        wait = headers.get("retry-after", "")
-        return UpstreamError(
-            "upstream_rate_limited",
-            f"The upstream's rate limit is reached{said}",
-            retry_after_s=int(wait) if wait.isdigit() else 1,
-        )
-    if status in (400, 409, 413, 415, 422):
-        return UpstreamError("upstream_refused", f"The upstream refused the request{said}")
-    if status in (401, 403):
-        return UpstreamError("upstream_error", "The upstream refused the operator's credential for this model.")
-    if status in (408, 504):
-        return UpstreamError("upstream_timeout", f"The upstream timed out{said}")
-    return UpstreamError("upstream_error", f"The upstream failed{said}")
+    code, what = _BY_STATUS.get(status, ("upstream_error", "The upstream failed"))
+    if code == "upstream_misconfigured" and status in (401, 403):
+        said = "."  # what it says of the operator's credential is not for the client
+    return UpstreamError(code, what + said, retry_after_s=_retry_after(headers) if code in _WAIT else None)
 
 
-def read_fault(body: bytes, *, credential: str | None = None) -> _Fault:
+def _retry_after(headers: Mapping[str, str]) -> int:
+    """Whole seconds of Retry-After, at most an hour; 1 where it is absent or a date."""
+    wait = headers.get("retry-after", "").partition(".")[0]
+    return min(max(int(wait), 1), 3600) if wait.isdigit() else 1
+
+
+def read_fault(body: bytes, *, credential: str | None = None) -> Fault:
     """The code of an upstream's error body and its message without secrets: ours, should it quote it, and what looks
     like one, cut to 500 characters. Empty when the body is not JSON of a known shape."""
     try:
         parsed = msgspec.json.decode(body, type=_FaultBody)
     except (ValueError, RecursionError):
-        return _Fault()
+        return Fault()
     if isinstance(parsed.error, str):
-        fault = _Fault(message=parsed.error)
+        fault = Fault(message=parsed.error)
     else:
-        fault = parsed.error or _Fault(message=parsed.message or parsed.detail)
-    if fault.message is not None:
-        said = fault.message.replace(credential, _MASK) if credential else fault.message
-        fault.message = _SECRET.sub(_MASK, said)[:_MAX_MESSAGE]
+        fault = parsed.error or Fault(message=parsed.message or parsed.detail)
+    fault.message = masked(fault.message, credential)
     return fault
+
+
+def masked(text: str | None, credential: str | None) -> str | None:
+    """An upstream's words without the credential, should it quote it, and without what looks like one; 500 characters
+    at most."""
+    if text is None:
+        return None
+    return _SECRET.sub(_MASK, text.replace(credential, _MASK) if credential else text)[:_MAX_MESSAGE]
 
 
 def _sentence(text: str) -> str:

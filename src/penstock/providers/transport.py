@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from penstock.domain.catalogue import Timeouts
 from penstock.providers.connection import (
     AnswerTooLarge,
     ConnectFailed,
@@ -21,9 +22,11 @@ from penstock.providers.connection import (
     ConnectionLost,
     ConnectTimeout,
     FirstByteTimeout,
+    FirstTokenTimeout,
     IdleTimeout,
     ProtocolViolation,
     Response,
+    TotalTimeout,
     TransportError,
 )
 
@@ -34,15 +37,18 @@ __all__ = [
     "ConnectionLost",
     "Endpoint",
     "FirstByteTimeout",
+    "FirstTokenTimeout",
     "IdleTimeout",
     "ProtocolViolation",
     "Response",
+    "TotalTimeout",
     "Transport",
     "TransportError",
     "TransportLimits",
 ]
 
 Headers = tuple[tuple[str, str], ...]
+_NO_TIMEOUTS = Timeouts()
 _SWEEP_S = 0.25
 _IDLE_MARGIN_S = 1.0
 _STALE_S = 0.25
@@ -53,7 +59,9 @@ class TransportLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     connect_timeout_s: float = 5.0
     first_byte_timeout_s: float = 300.0
+    first_token_timeout_s: float | None = None
     idle_timeout_s: float = 120.0
+    total_timeout_s: float | None = None
     max_connections: int = 512
     max_header_bytes: int = 64 * 1024
     max_answer_bytes: int = 64 * 1024 * 1024
@@ -92,18 +100,26 @@ class Transport:
         self._queue: deque[asyncio.Future[None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
 
-    async def post(self, path: str, headers: Headers, body: bytes) -> Response:
+    async def post(
+        self, path: str, headers: Headers, body: bytes, *, timeouts: Timeouts = _NO_TIMEOUTS, streamed: bool = False
+    ) -> Response:
         """Send one POST and wait for the head of the answer. Raises TransportError.
 
-        A pooled connection that turns out to be closed as soon as it is used is replaced, and the request sent again:
-        the peer had closed it while idle. One that is lost later, or is new, is not: the request may have been served.
+        ``timeouts`` win over the transport's own; the one for the first token holds for a ``streamed`` answer until
+        ``Response.begun``. A pooled connection that turns out to be closed as soon as it is used is replaced, and the
+        request sent again: the peer had closed it while idle. One that is lost later, or is new, is not: the request
+        may have been served.
         """
         head = self._head(path, headers) + b"content-length: %d\r\n\r\n" % len(body)
         while True:
             now = time.monotonic()
             connection = self._take_idle(now) or await self._connect()
             connection.deadline = now + self.limits.first_byte_timeout_s
-            connection.idle_s = self.limits.idle_timeout_s
+            connection.idle_s = timeouts.idle_s or self.limits.idle_timeout_s
+            if (first_s := timeouts.first_token_s or self.limits.first_token_timeout_s) is not None and streamed:
+                connection.first_token_by = now + first_s
+            if (total_s := timeouts.total_s or self.limits.total_timeout_s) is not None:
+                connection.complete_by = now + total_s
             try:
                 return await connection.send(head, body)
             except ConnectionLost:
@@ -219,12 +235,8 @@ class Transport:
         """One timer for all connections: a timer per request costs more than the request's parsing."""
         now = time.monotonic()
         for connection in tuple(self._open):
-            if connection.deadline < now:
-                connection.fail(
-                    FirstByteTimeout("the upstream did not begin to answer in time")
-                    if connection.awaiting_head
-                    else IdleTimeout("the upstream stopped in the middle of its answer")
-                )
+            if (late := connection.overdue(now)) is not None:
+                connection.fail(late)
             elif connection.response is None and connection.idle_until < now:
                 connection.abort()
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep) if self._open else None

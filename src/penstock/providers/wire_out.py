@@ -30,11 +30,20 @@ class Call(msgspec.Struct, omit_defaults=True):
     function: Function | UnsetType = UNSET
 
 
+class Reasoning(msgspec.Struct, omit_defaults=True):
+    """What the model thought, or a fragment of it (heroku-wire.md 2.1). ``signature`` proves it to its vendor when a
+    client sends the message back."""
+
+    thinking: str | UnsetType = UNSET
+    signature: str | UnsetType = UNSET
+
+
 class Delta(msgspec.Struct, omit_defaults=True):
     """What a chunk adds to its choice."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType | None = UNSET
+    reasoning: Reasoning | UnsetType = UNSET
     tool_calls: list[Call] | UnsetType = UNSET
 
 
@@ -44,6 +53,7 @@ class AnswerMessage(msgspec.Struct, omit_defaults=True):
     role: str
     content: str | None
     refusal: None
+    reasoning: Reasoning | UnsetType = UNSET
     tool_calls: list[Call] | UnsetType = UNSET
 
 
@@ -56,15 +66,21 @@ class Choice(msgspec.Struct, omit_defaults=True):
     finish_reason: Finish | UnsetType = UNSET
 
 
-class _PromptDetails(msgspec.Struct):
+class _PromptDetails(msgspec.Struct, omit_defaults=True):
     cached_tokens: int
+    cache_write_tokens: int = 0
 
 
-class _Usage(msgspec.Struct):
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: int
+
+
+class _Usage(msgspec.Struct, omit_defaults=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: _PromptDetails
+    completion_tokens_details: _CompletionDetails | UnsetType = UNSET
 
 
 class _Answer(msgspec.Struct):
@@ -141,4 +157,10 @@ def available_models(catalogue: Catalogue) -> list[dict[str, Any]]:
 
 def _wire_usage(usage: Usage) -> _Usage:
     total = usage.input_tokens + usage.output_tokens
-    return _Usage(usage.input_tokens, usage.output_tokens, total, _PromptDetails(usage.cached_input_tokens))
+    return _Usage(
+        usage.input_tokens,
+        usage.output_tokens,
+        total,
+        _PromptDetails(usage.cached_input_tokens, usage.cache_write_tokens),
+        _CompletionDetails(usage.reasoning_tokens) if usage.reasoning_tokens else UNSET,
+    )

@@ -30,6 +30,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     write_timeout_s: Seconds = 60.0
     keep_alive_s: Seconds = 75.0
     snapshot_poll_s: Seconds = 0.25
+    route_headers: bool = True
 
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +63,11 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     idle_timeout_s: Seconds = 120.0
     max_connections: Positive = 512
     max_answer_bytes: Positive = 64 * 1024 * 1024
+    first_token_timeout_s: Seconds | None = None
+    total_timeout_s: Seconds | None = None
+    max_image_bytes: Positive = 20 * 1024 * 1024
+    image_timeout_s: Seconds = 10.0
+    image_networks: Networks = ()
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,31 +109,80 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[provider]]``: an upstream by name. ``api_key_env`` names the environment variable that holds its secret."""
+    """``[[provider]]``: an upstream by name; ``kind`` is the dialect that it speaks. What the row leaves out comes from
+    the built-in provider that ``profile`` names (or that has this name), and its bounds from ``[upstream]``.
+
+    The secret stands in the environment (``api_key_env``), in a file (``api_key_file``) or sealed in the store
+    (``api_key_stored``), never here. ``headers`` are sent with every call and hold no secret.
+    """
 
     name: str
-    kind: Literal["openai"] = "openai"
-    base_url: str
+    profile: str | None = None
+    kind: str | None = None
+    base_url: str | None = None
     api_key_env: str | None = None
+    api_key_file: str | None = None
+    api_key_stored: bool = False
+    auth: Literal["key", "bearer"] | None = None
+    region: str | None = None
+    aws_profile: str | None = None
+    api_version: str | None = None
+    headers: dict[str, str] = {}
+    proxy: str | None = None
+    ca_file: str | None = None
+    connect_timeout_s: Seconds | None = None
+    first_byte_timeout_s: Seconds | None = None
+    first_token_timeout_s: Seconds | None = None
+    idle_timeout_s: Seconds | None = None
+    total_timeout_s: Seconds | None = None
+    max_connections: Positive | None = None
+    max_concurrent: Positive | None = None
+    max_queue: Annotated[int, msgspec.Meta(ge=0)] = 100
+    queue_timeout_s: Seconds = 10.0
 
 
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One entry of a model's ``targets``."""
+    """One entry of a model's ``targets``, in the order in which they are tried."""
 
     provider: str
     model: str
+    weight: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1
+    context_window: Positive | None = None
+
+
+class PriceRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``price``: what a million tokens cost, as text or number."""
+
+    input: str | float
+    output: str | float
+    cached_input: str | float | None = None
+    cache_write: str | float | None = None
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[model]]``: a catalogue entry of the operator's own; an id of the built-in catalogue is replaced."""
+    """``[[model]]``: a catalogue entry of the operator's own; an id of the built-in catalogue is replaced.
+
+    ``stand_in`` lets the embedded model answer in development while no target has a credential.
+    """
 
     id: str
     targets: tuple[TargetRow, ...]
     owner: str = "local"
     aliases: tuple[str, ...] = ()
-    context_window: int | None = None
-    max_output: int | None = None
+    context_window: Positive | None = None
+    max_output: Positive | None = None
+    input: tuple[Literal["text", "image"], ...] = ("text",)
     capabilities: tuple[str, ...] = ()
+    price: PriceRow | None = None
+    stand_in: bool = False
+    strategy: Literal["ordered", "weighted", "least_outstanding", "lowest_ttft", "prefix"] = "ordered"
+    max_attempts: Annotated[int, msgspec.Meta(ge=1, le=20)] = 3
+    hedge: bool = False
+    hedge_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.05
+    first_token_timeout_s: Seconds | None = None
+    idle_timeout_s: Seconds | None = None
+    total_timeout_s: Seconds | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,19 +2,17 @@
 
 from collections.abc import AsyncGenerator
 
-from msgspec import UNSET
-
 from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
 from penstock.domain.usage import Usage
 from penstock.providers.embedded import sampling
-from penstock.providers.embedded.choice import ChoiceRun, Part
+from penstock.providers.embedded.choice import ChoiceRun
 from penstock.providers.embedded.constraint import constrained, usable_tools
-from penstock.providers.embedded.fold import Fold
 from penstock.providers.embedded.merge import merged
 from penstock.providers.embedded.native import NativeClient
 from penstock.providers.embedded.prompt import rendered
+from penstock.providers.parts import Fold, Frames, Part
 from penstock.providers.transport import Transport
-from penstock.providers.wire_out import DONE, ChatWriter, Delta
+from penstock.providers.wire_out import ChatWriter
 
 _OPENED = ChatEvent(b"")
 
@@ -59,13 +57,13 @@ class EmbeddedAdapter:
             await stream.aclose()
 
     async def _streamed(self, request: BoundRequest) -> AsyncGenerator[ChatEvent, None]:
-        writer, begun, usages = ChatWriter(request), set[int](), list[Usage]()
+        frames, usages = Frames(request), list[Usage]()
         source = self._parts(request.chat)
         try:
             opened, owed = False, 0
             async for part in source:
                 owed += part.tokens
-                frame = _frame(part, writer, begun)
+                frame = frames.part(part)
                 if not frame:
                     continue
                 if not opened:
@@ -78,8 +76,7 @@ class EmbeddedAdapter:
         finally:
             await source.aclose()
         usage = total(usages)
-        last = (writer.usage(usage) if request.chat.wants_usage_chunk else b"") + DONE
-        yield ChatEvent(last, usage=usage, done=True)
+        yield ChatEvent(frames.last(usage), usage=usage, done=True)
 
     async def _plain(self, request: BoundRequest) -> AsyncGenerator[ChatEvent, None]:
         folds, usages, tokens = dict[int, Fold](), list[Usage](), 0
@@ -108,16 +105,3 @@ def total(usages: list[Usage]) -> Usage:
         output_tokens=sum(usage.output_tokens for usage in usages),
         cached_input_tokens=max((usage.cached_input_tokens for usage in usages), default=0),
     )
-
-
-def _frame(part: Part, writer: ChatWriter, begun: set[int]) -> bytes:
-    frames: list[bytes] = []
-    if part.choice not in begun and (part.deltas or part.finish):
-        begun.add(part.choice)
-        calls = bool(part.deltas) and part.deltas[0].tool_calls is not UNSET
-        frames.append(writer.delta(part.choice, Delta(role="assistant", content=None if calls else "")))
-    for at, delta in enumerate(part.deltas):
-        frames.append(writer.delta(part.choice, delta, logprobs=part.logprobs if at == 0 else UNSET))
-    if part.finish is not None:
-        frames.append(writer.finish(part.choice, part.finish))
-    return b"".join(frames)

@@ -1,7 +1,6 @@
 """One choice of an answer: the engine's pieces become wire deltas, a finish reason and exact counts."""
 
 from collections.abc import AsyncGenerator
-from typing import NamedTuple
 
 from msgspec import UNSET
 
@@ -13,18 +12,8 @@ from penstock.providers.embedded.constraint import Constraint
 from penstock.providers.embedded.native import NativeClient, Piece
 from penstock.providers.embedded.prompt import CALL_OPEN
 from penstock.providers.embedded.sampling import logprobs
+from penstock.providers.parts import Part
 from penstock.providers.wire_out import Delta, Finish
-
-
-class Part(NamedTuple):
-    """What one piece adds: deltas, the tokens behind them, their probabilities; the last part has finish and usage."""
-
-    choice: int
-    deltas: list[Delta]
-    tokens: int = 0
-    logprobs: Json = UNSET
-    finish: Finish | None = None
-    usage: Usage | None = None
 
 
 class ChoiceRun:

@@ -1,7 +1,5 @@
 """Calls an upstream that speaks our own dialect and hands its bytes through."""
 
-from typing import Self
-
 import msgspec
 
 from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest, EventStream
@@ -9,6 +7,8 @@ from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
 from penstock.providers.openai.events import ABSENT, Relay, read_usage
+from penstock.providers.parts import Whole
+from penstock.providers.spec import Credential, ProviderSpec
 from penstock.providers.transport import Headers, Transport
 
 _ERROR_BODY_LIMIT = 64 * 1024
@@ -23,6 +23,11 @@ class _Answer(msgspec.Struct):
 
 
 _answer = msgspec.json.Decoder(_Answer)
+
+
+def make(spec: ProviderSpec, credential: Credential | None, transport: Transport) -> "OpenAIAdapter":
+    """The adapter of one provider of this kind."""
+    return OpenAIAdapter(transport, api_key=credential.secret if credential else None)
 
 
 class OpenAIAdapter:
@@ -44,10 +49,13 @@ class OpenAIAdapter:
         """Wait for the first event. Raises UpstreamError."""
         response: Response | None = None
         try:
-            response = await self._transport.post("/chat/completions", self._headers, _body(request))
+            streamed = bool(request.chat.stream)
+            response = await self._transport.post(
+                "/chat/completions", self._headers, _body(request), timeouts=request.timeouts, streamed=streamed
+            )
             if response.status != 200:
                 raise await _refusal(response, self._credential)
-            if not request.chat.stream:
+            if not streamed:
                 return Whole(_whole(await response.read(), self._credential))
             if "text/event-stream" not in response.headers.get("content-type", ""):
                 raise UpstreamError("upstream_error", "The upstream answered a streamed request without a stream.")
@@ -61,27 +69,6 @@ class OpenAIAdapter:
             if response is not None:
                 response.close()
             raise
-
-
-class Whole:
-    """The event stream of a plain answer: one event. A class, because a generator costs the hot path more."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self, event: ChatEvent) -> None:
-        self._event: ChatEvent | None = event
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> ChatEvent:
-        event, self._event = self._event, None
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-    async def aclose(self) -> None:
-        """Nothing is held: the answer has been read whole."""
 
 
 def _body(request: BoundRequest) -> bytes:
@@ -124,4 +111,4 @@ async def _refusal(response: Response, credential: str | None) -> UpstreamError:
     body = b""
     while len(body) < _ERROR_BODY_LIMIT and (block := await response.block()):
         body += block
-    return faults.from_status(response.status, response.headers, body, credential=credential)
+    return faults.from_status(response.status, response.headers, faults.read_fault(body, credential=credential))

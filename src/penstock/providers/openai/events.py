@@ -86,6 +86,7 @@ class Relay:
         except StopAsyncIteration:
             message = "The upstream ended without an answer. Try again."
             raise UpstreamError("upstream_closed", message) from None
+        self._response.begun()
         self._ready.appendleft(first)
 
     def __aiter__(self) -> Self:

@@ -1,0 +1,172 @@
+"""Serves our dialect from an upstream that speaks another: a Dialect translates, this adapter calls and relays.
+
+A Dialect is pure but for what it must fetch: bytes in, parts out. Everything that can go wrong on the way (before the
+head, after it, in the middle of the stream, in a 200 with an error in it) is handled here, once for all vendors.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, Self
+
+from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest, EventStream
+from penstock.domain.errors import UpstreamError
+from penstock.domain.usage import Usage
+from penstock.providers import faults
+from penstock.providers.connection import Response, TransportError
+from penstock.providers.parts import Frames, Part, Whole, folded
+from penstock.providers.transport import Headers, Transport
+
+_ERROR_BODY_LIMIT = 64 * 1024
+
+
+class Call(NamedTuple):
+    """One upstream call: path below the base URL, all its headers, body."""
+
+    path: str
+    headers: Headers
+    body: bytes
+
+
+class Reader(Protocol):
+    """The state of one streamed answer. ``done`` is true once the upstream's own end of a whole answer was seen."""
+
+    done: bool
+
+    def feed(self, block: bytes, /) -> Iterable[Part]:
+        """The parts that a block of the body completes, lazily: those before a failure come out before it is raised.
+        Raises UpstreamError for an error event or a broken protocol."""
+
+    def end(self) -> Iterable[Part]:
+        """The body has ended as HTTP frames it: the last parts, and ``done``, when that is how the answer ends."""
+
+
+class Dialect(Protocol):
+    """A vendor's wire, both ways. The credential arrives bound and stands in no message that it raises."""
+
+    stream_type: str  # the content type of a streamed answer
+
+    async def call(self, request: BoundRequest, /) -> Call:
+        """The request in the vendor's words. Raises PenstockError for what it cannot say."""
+
+    def reader(self, request: BoundRequest, /) -> Reader:
+        """A new reader of a streamed answer."""
+
+    def whole(self, body: bytes, /) -> list[Part]:
+        """The parts of a plain answer, the usage among them. Raises UpstreamError, also for an error in a 200."""
+
+    def fault(self, status: int, headers: dict[str, str], body: bytes, /) -> UpstreamError:
+        """The public error for an answer that is none; ``status`` is 200 when an error came in place of a stream."""
+
+    def ignored(self, chat: ChatRequest, /) -> tuple[str, ...]:
+        """Parameters that are set and have no effect here."""
+
+
+class TranslatedAdapter:
+    """Calls one upstream through a dialect."""
+
+    def __init__(self, transport: Transport, dialect: Dialect) -> None:
+        self._transport = transport
+        self._dialect = dialect
+
+    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+        """Parameters that are set and have no effect here."""
+        return self._dialect.ignored(chat)
+
+    async def open(self, request: BoundRequest) -> EventStream:
+        """Wait for the first event. Raises PenstockError for what cannot be said, UpstreamError."""
+        call = await self._dialect.call(request)
+        streamed = bool(request.chat.stream)
+        response: Response | None = None
+        try:
+            response = await self._transport.post(
+                call.path, call.headers, call.body, timeouts=request.timeouts, streamed=streamed
+            )
+            if response.status != 200:
+                raise await self._refusal(response)
+            if not streamed:
+                return Whole(folded(request, self._dialect.whole(await response.read())))
+            if self._dialect.stream_type not in response.headers.get("content-type", ""):
+                raise await self._refusal(response)
+            stream = Translated(response, self._dialect.reader(request), request)
+            await stream.prime()
+            return stream
+        except TransportError as error:
+            raise faults.from_transport(error) from error
+        except BaseException:
+            if response is not None:
+                response.close()
+            raise
+
+    async def _refusal(self, response: Response) -> UpstreamError:
+        body = b""
+        while len(body) < _ERROR_BODY_LIMIT and (block := await response.block()):
+            body += block
+        return self._dialect.fault(response.status, response.headers, body)
+
+
+class Translated:
+    """The events of a streamed answer in our dialect: what arrived together leaves together."""
+
+    __slots__ = ("_failure", "_frames", "_over", "_reader", "_ready", "_response", "_usage")
+
+    def __init__(self, response: Response, reader: Reader, request: BoundRequest) -> None:
+        self._response = response
+        self._reader = reader
+        self._frames = Frames(request)
+        self._ready: deque[ChatEvent] = deque()
+        self._failure: UpstreamError | None = None
+        self._usage: Usage | None = None
+        self._over = False
+
+    async def prime(self) -> None:
+        """Wait for the first event that shows a client something, and keep it for the reader. Raises UpstreamError."""
+        try:
+            first = await anext(self)
+        except StopAsyncIteration:
+            message = "The upstream ended without an answer. Try again."
+            raise UpstreamError("upstream_closed", message) from None
+        self._response.begun()
+        self._ready.appendleft(first)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ChatEvent:
+        while not self._ready:
+            if self._failure is not None:
+                raise self._failure
+            if self._over:
+                raise StopAsyncIteration
+            try:
+                block = await self._response.block()
+            except TransportError as error:
+                raise faults.from_transport(error) from error
+            self._over = not block
+            self._take(self._reader.feed(block) if block else self._reader.end())
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """Hang up unless the answer is complete."""
+        if self._reader.done:
+            self._response.let_go()
+        else:
+            self._response.close()
+
+    def _take(self, parts: Iterable[Part]) -> None:
+        frames: list[bytes] = []
+        tokens, usage = 0, None
+        try:
+            for part in parts:
+                frames.append(self._frames.part(part))
+                tokens += part.tokens
+                usage = part.usage or usage
+        except UpstreamError as error:
+            self._failure = error
+        self._usage = usage or self._usage
+        done = self._reader.done and self._failure is None
+        if done:
+            self._over = True
+            frames.append(self._frames.last(self._usage or Usage(estimated=True)))
+        frame = b"".join(frames)
+        if frame:
+            self._ready.append(ChatEvent(frame, tokens, self._usage, done))

@@ -1,0 +1,39 @@
+"""Makes the adapter of each provider by its kind; a kind's code is loaded when a provider of it is configured."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, Protocol
+
+from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
+from penstock.providers.spec import Credential, ProviderSpec
+from penstock.providers.transport import Endpoint, Transport
+
+# Where each kind's ``make(spec, credential, transport)`` is.
+KINDS: Mapping[str, str] = {
+    "openai": "penstock.providers.openai.adapter",
+}
+
+
+class Adapter(Protocol):
+    """What every kind makes."""
+
+    async def open(self, request: BoundRequest) -> EventStream:
+        """Wait for the first event; raises PenstockError before it, and the stream raises after it."""
+
+    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+        """Parameters that are set and have no effect on this target."""
+
+
+Make = Callable[[ProviderSpec, Credential | None, Transport], Adapter]
+
+
+def make_transport(spec: ProviderSpec) -> Transport:
+    """The provider's pool of connections. Raises ValueError for a base URL or proxy that is none."""
+    return Transport(Endpoint(spec.base_url), limits=spec.limits)
+
+
+def make_adapter(spec: ProviderSpec, credential: Credential | None, transport: Transport) -> Adapter:
+    """The adapter of the provider's kind."""
+    module: Any = import_module(KINDS[spec.kind])
+    make: Make = module.make
+    return make(spec, credential, transport)

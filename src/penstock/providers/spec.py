@@ -1,0 +1,47 @@
+"""A provider as one process calls it: what its row and its built-in profile say together, with its secret apart."""
+
+from typing import Literal
+
+import msgspec
+
+from penstock.providers.transport import TransportLimits
+
+
+class Quirks(msgspec.Struct, frozen=True, kw_only=True):
+    """How one server of the OpenAI dialect differs. ``max_tokens_field`` is the name that it wants for the bound on
+    output (None: as sent); ``refuses`` are parameters that it cannot honour, ``ignores`` those without effect."""
+
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    refuses: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
+
+
+class Credential(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's secret: an API key or token; for bedrock the AWS secret key, with its id and session token."""
+
+    secret: str
+    access_key_id: str | None = None
+    session_token: str | None = None
+
+    def __repr__(self) -> str:
+        return "Credential(********)"
+
+
+class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One provider, resolved. ``base_url`` is where its calls go and nowhere else."""
+
+    name: str
+    kind: str
+    base_url: str
+    quirks: Quirks = Quirks()
+    limits: TransportLimits = TransportLimits()
+    auth: str | None = None
+    region: str | None = None
+    aws_profile: str | None = None
+    api_version: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    proxy: str | None = None
+    ca_file: str | None = None
+    max_concurrent: int | None = None
+    max_queue: int = 100
+    queue_timeout_s: float = 10.0
