@@ -16,8 +16,9 @@ from penstock.gateway.snapshot import KeySnapshot
 from penstock.ledger.journal import Journal
 from penstock.providers.catalogue import LocalModel, build_catalogue, limits_of, specs
 from penstock.providers.embedded.adapter import EmbeddedAdapter
+from penstock.providers.images import ImageFetcher
 from penstock.providers.registry import make_adapter, make_transport
-from penstock.providers.spec import Credential
+from penstock.providers.spec import Bound, Credential
 from penstock.providers.transport import Endpoint, Transport
 from penstock.settings.tree import Settings
 from penstock.store.nouns.keys import KeyStore
@@ -64,12 +65,14 @@ class GatewayParts:
             adapters[engine.provider] = EmbeddedAdapter(
                 self._transport(boot.settings, engine.base), key=engine.key, context=engine.context
             )
+        images = ImageFetcher()
         for spec in specs(boot.settings):
             row = next(row for row in boot.settings.provider if row.name == spec.name)
             secret = os.environ.get(row.api_key_env) if row.api_key_env else None
             transport = make_transport(spec)
             self.transports.append(transport)
-            adapters[spec.name] = make_adapter(spec, Credential(secret=secret) if secret else None, transport)
+            credential = Credential(secret=secret) if secret else None
+            adapters[spec.name] = make_adapter(Bound(spec, credential, transport, images))
         return adapters
 
     def _transport(self, settings: Settings, base: str) -> Transport:

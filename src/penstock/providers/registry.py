@@ -5,10 +5,10 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
-from penstock.providers.spec import Credential, ProviderSpec
+from penstock.providers.spec import Bound, ProviderSpec
 from penstock.providers.transport import Endpoint, Transport
 
-# Where each kind's ``make(spec, credential, transport)`` is.
+# Where each kind's ``make(bound)`` is.
 KINDS: Mapping[str, str] = {
     "openai": "penstock.providers.openai.adapter",
 }
@@ -24,7 +24,7 @@ class Adapter(Protocol):
         """Parameters that are set and have no effect on this target."""
 
 
-Make = Callable[[ProviderSpec, Credential | None, Transport], Adapter]
+Make = Callable[[Bound], Adapter]
 
 
 def make_transport(spec: ProviderSpec) -> Transport:
@@ -32,8 +32,8 @@ def make_transport(spec: ProviderSpec) -> Transport:
     return Transport(Endpoint(spec.base_url), limits=spec.limits)
 
 
-def make_adapter(spec: ProviderSpec, credential: Credential | None, transport: Transport) -> Adapter:
+def make_adapter(bound: Bound) -> Adapter:
     """The adapter of the provider's kind."""
-    module: Any = import_module(KINDS[spec.kind])
+    module: Any = import_module(KINDS[bound.spec.kind])
     make: Make = module.make
-    return make(spec, credential, transport)
+    return make(bound)

@@ -1,10 +1,10 @@
 """A provider as one process calls it: what its row and its built-in profile say together, with its secret apart."""
 
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from penstock.providers.transport import TransportLimits
+from penstock.providers.transport import Transport, TransportLimits
 
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,3 +45,26 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent: int | None = None
     max_queue: int = 100
     queue_timeout_s: float = 10.0
+
+
+class Image(NamedTuple):
+    """A fetched image: its media type (``image/png``) and its bytes."""
+
+    media_type: str
+    data: bytes
+
+
+class Images(Protocol):
+    """Fetches images for upstreams that take no addresses."""
+
+    async def fetch(self, url: str, param: str, /) -> Image:
+        """The image. Raises PenstockError image_unavailable that names ``param``."""
+
+
+class Bound(NamedTuple):
+    """What an adapter is made of: everything arrives bound, nothing is looked up later."""
+
+    spec: ProviderSpec
+    credential: Credential | None
+    transport: Transport
+    images: Images

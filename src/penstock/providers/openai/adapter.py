@@ -8,7 +8,7 @@ from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
 from penstock.providers.openai.events import ABSENT, Relay, read_usage
 from penstock.providers.parts import Whole
-from penstock.providers.spec import Credential, ProviderSpec
+from penstock.providers.spec import Bound
 from penstock.providers.transport import Headers, Transport
 
 _ERROR_BODY_LIMIT = 64 * 1024
@@ -25,9 +25,9 @@ class _Answer(msgspec.Struct):
 _answer = msgspec.json.Decoder(_Answer)
 
 
-def make(spec: ProviderSpec, credential: Credential | None, transport: Transport) -> "OpenAIAdapter":
+def make(bound: Bound) -> "OpenAIAdapter":
     """The adapter of one provider of this kind."""
-    return OpenAIAdapter(transport, api_key=credential.secret if credential else None)
+    return OpenAIAdapter(bound.transport, api_key=bound.credential.secret if bound.credential else None)
 
 
 class OpenAIAdapter:
