@@ -1,4 +1,4 @@
-"""A conversation as vendors beside OpenAI see it: instructions apart, turns that alternate, results beside their calls."""
+"""A conversation as other vendors see it: instructions apart, turns that alternate, results beside their calls."""
 
 import re
 from typing import Any, Literal, NamedTuple
