@@ -7,13 +7,25 @@ import msgspec
 from penstock.providers.transport import Transport, TransportLimits
 
 
-class Quirks(msgspec.Struct, frozen=True, kw_only=True):
-    """How one server of the OpenAI dialect differs. ``max_tokens_field`` is the name that it wants for the bound on
-    output (None: as sent); ``refuses`` are parameters that it cannot honour, ``ignores`` those without effect."""
+class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one server of the OpenAI dialect differs.
+
+    ``max_tokens_field`` is the name that it wants for the bound on output (None: as sent); ``refuses`` are parameters
+    that it cannot honour, ``ignores`` those that it takes without effect: they are not sent. ``renames`` are pairs of
+    our name and its own. ``developer_role`` and ``stream_options`` say that it knows those. ``thinking`` is the field
+    that turns thinking on, ``reasoning_field`` where its thoughts stand as text (read under both names, sent back under
+    this one; None: passed as they are). ``cache_salt``: sends the app's name, so that apps share no prefix cache.
+    """
 
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     refuses: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
+    renames: tuple[tuple[str, str], ...] = ()
+    developer_role: bool = True
+    stream_options: bool = True
+    thinking: Literal["reasoning_effort", "reasoning", "thinking", "chat_template_kwargs"] | None = None
+    reasoning_field: Literal["reasoning", "reasoning_content"] | None = None
+    cache_salt: bool = False
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
