@@ -73,7 +73,10 @@ def from_status(status: int, headers: Mapping[str, str], fault: Fault) -> Upstre
 
 
 def _retry_after(headers: Mapping[str, str]) -> int:
-    """Whole seconds of Retry-After, at most an hour; 1 where it is absent or a date."""
+    """Whole seconds of Retry-After, at most an hour; 1 where it is absent or a date. OpenAI and Azure may send
+    retry-after-ms in its place (2026-11)."""
+    if (ms := headers.get("retry-after-ms", "").partition(".")[0]).isdigit():
+        return min(max(-(-int(ms) // 1000), 1), 3600)
     wait = headers.get("retry-after", "").partition(".")[0]
     return min(max(int(wait), 1), 3600) if wait.isdigit() else 1
 

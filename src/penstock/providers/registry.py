@@ -11,6 +11,7 @@ from penstock.providers.transport import Endpoint, Transport
 # Where each kind's ``make(bound)`` is.
 KINDS: Mapping[str, str] = {
     "openai": "penstock.providers.openai.adapter",
+    "azure": "penstock.providers.openai.azure",
 }
 
 

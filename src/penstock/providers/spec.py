@@ -15,6 +15,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     our name and its own. ``developer_role`` and ``stream_options`` say that it knows those. ``thinking`` is the field
     that turns thinking on, ``reasoning_field`` where its thoughts stand as text (read under both names, sent back under
     this one; None: passed as they are). ``cache_salt``: sends the app's name, so that apps share no prefix cache.
+    Without ``done_mark`` a stream whose choice has finished and that HTTP ended is whole, also when [DONE] is missing.
     """
 
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
@@ -26,6 +27,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     thinking: Literal["reasoning_effort", "reasoning", "thinking", "chat_template_kwargs"] | None = None
     reasoning_field: Literal["reasoning", "reasoning_content"] | None = None
     cache_salt: bool = False
+    done_mark: bool = True
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,8 @@
 """Server-sent events, as far as chat completions use them (WHATWG HTML, section 9.2)."""
 
+_BOM = b"\xef\xbb\xbf"  # it may stand before the first line of a stream
+_MARKED = _BOM + b"data:"
+
 
 class SseParser:
     """Splits a byte stream into the data payloads of complete events, however the bytes are cut.
@@ -39,6 +42,6 @@ class SseParser:
                 if self._data:
                     events.append(b"\n".join(self._data))
                     self._data = []
-            elif line.startswith(b"data:"):
-                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            elif line.startswith((b"data:", _MARKED)):
+                self._data.append(line.removeprefix(_BOM)[5:].removeprefix(b" "))
         return events

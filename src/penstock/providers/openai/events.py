@@ -1,86 +1,110 @@
-"""Relays an OpenAI event stream: whole blocks of events untouched, a closer look only where the meter needs one."""
+"""Relays an OpenAI event stream: whole blocks of events untouched, a closer look only where the meter needs one.
+
+However the bytes are cut, the client gets the same: an event passes as it is when it is a JSON object without a mark,
+and a block when all of its events do; everything else is read event by event.
+"""
 
 import re
 from collections import deque
-from typing import Annotated, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
+from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
-from penstock.providers.faults import from_transport, read_fault
+from penstock.providers.openai.reasoning import TEXT, translated
+from penstock.providers.openai.refusals import refusal
+from penstock.providers.openai.usage import ABSENT, read_usage
 from penstock.providers.sse import SseParser
+from penstock.providers.wire_out import DONE
 
 _MAX_EVENT = 16 * 1024 * 1024
-# A quote inside a JSON string is escaped, so these bytes can only be keys. [DONE] may stand in a text: it is looked at.
-_MARKS = re.compile(rb'"usage": ?\{|"error":|\[DONE\]')
-
-# What a Raw field holds when its key is missing or null.
-ABSENT = (b"", b"null")
-
-
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+# A quote inside a JSON string is escaped, so these bytes can only be keys.
+_NOTED = rb'usage"\s*:\s*\{|error"\s*:\s*+(?!null)|object"\s*:\s*"error"|choices"\s*:\s*\[\s*\]'
+_MARKS = re.compile(b'"(?:%b)' % _NOTED)
+_MARKS_OF_THOUGHTS = re.compile(b'"(?:%b|%b)' % (_NOTED, TEXT))
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
-class _Details(msgspec.Struct):
-    cached_tokens: _Count | None = None
+class Manner(NamedTuple):
+    """What decides how a stream is relayed.
 
-
-class _WireUsage(msgspec.Struct):
-    prompt_tokens: _Count
-    completion_tokens: _Count = 0
-    prompt_tokens_details: _Details | None = None
-
-
-_usage_decoder = msgspec.json.Decoder(_WireUsage)
-
-
-def read_usage(raw: msgspec.Raw) -> Usage | None:
-    """The meter's counts from ``usage`` as the dialect writes it; None when it is absent or makes no sense.
-
-    A good answer is not thrown away for a bad count: the meter then estimates, and says so.
+    ``keep_usage`` is false when the client did not ask for the usage chunk that we asked for on its behalf;
+    ``credential`` is what an error must not quote; ``thoughts`` says that they come as text; ``finish_ends`` that a
+    stream whose one choice has finished is whole without [DONE].
     """
-    if bytes(raw) in ABSENT:
-        return None
-    try:
-        wire = _usage_decoder.decode(raw)
-    except (ValueError, RecursionError):
-        return None
-    cached = wire.prompt_tokens_details.cached_tokens if wire.prompt_tokens_details else None
-    return Usage(input_tokens=wire.prompt_tokens, output_tokens=wire.completion_tokens, cached_input_tokens=cached or 0)
+
+    keep_usage: bool
+    credential: str | None = None
+    thoughts: bool = False
+    finish_ends: bool = False
+
+
+class _Groq(msgspec.Struct, frozen=True):
+    """Groq's own part of a chunk: the usage of the last one, or why the stream stopped (2026-11)."""
+
+    usage: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
 
 
 class _Chunk(msgspec.Struct):
     choices: list[msgspec.Raw] | None = None
     usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
+    object: Any = None
+    x_groq: _Groq | None = None
 
 
+_NO_GROQ = _Groq()
 _decoder = msgspec.json.Decoder(_Chunk)
 
 
+class _Seen(NamedTuple):
+    """An event after a closer look; ``shown`` is false when it has nothing for a reader."""
+
+    frame: bytes
+    tokens: int
+    usage: Usage | None
+    shown: bool
+
+
 class Relay:
-    """The events of a streamed answer. Raises UpstreamError when the stream holds an error or breaks the protocol.
+    """The events of a streamed answer. Raises UpstreamError, after all events before it, when the stream holds an error
+    or breaks the protocol."""
 
-    ``keep_usage`` is false when the client did not ask for the usage chunk that we asked for on its behalf;
-    ``credential`` is what an error must not quote.
-    """
+    __slots__ = (
+        "_begun",
+        "_done",
+        "_failure",
+        "_finished",
+        "_held",
+        "_manner",
+        "_marks",
+        "_over",
+        "_parser",
+        "_ready",
+        "_response",
+        "_rest",
+        "_usage",
+    )
 
-    __slots__ = ("_credential", "_done", "_keep_usage", "_parser", "_ready", "_response", "_rest")
-
-    def __init__(self, response: Response, *, keep_usage: bool, credential: str | None) -> None:
+    def __init__(self, response: Response, manner: Manner) -> None:
         self._response = response
-        self._credential = credential
-        self._keep_usage = keep_usage
+        self._manner = manner
+        self._marks = _MARKS_OF_THOUGHTS if manner.thoughts else _MARKS
         self._parser: SseParser | None = None
         self._rest = b""
         self._ready: deque[ChatEvent] = deque()
-        self._done = False
+        self._held = b""  # what came before the first event that shows something, and goes out with it
+        self._usage: Usage | None = None
+        self._failure: UpstreamError | None = None
+        self._begun = self._done = self._over = self._finished = False
 
     async def prime(self) -> None:
-        """Wait for the first event and keep it for the reader."""
+        """Wait for the first event that shows a client something, and keep it for the reader."""
         try:
             first = await anext(self)
         except StopAsyncIteration:
@@ -93,16 +117,19 @@ class Relay:
         return self
 
     async def __anext__(self) -> ChatEvent:
-        try:
-            while not self._ready:
-                if self._done:
-                    raise StopAsyncIteration
+        while not self._ready:
+            if self._failure is not None:
+                raise self._failure
+            if self._over:
+                raise StopAsyncIteration
+            try:
                 block = await self._response.block()
-                if not block:
-                    raise StopAsyncIteration
+            except TransportError as error:
+                raise faults.from_transport(error) from error
+            if block:
                 self._take(block)
-        except TransportError as error:
-            raise from_transport(error) from error
+            else:
+                self._end()
         return self._ready.popleft()
 
     async def aclose(self) -> None:
@@ -117,26 +144,85 @@ class Relay:
         if self._parser is None and (b"\r" in block or len(self._rest) > _MAX_EVENT):
             self._parser = SseParser(_MAX_EVENT)
             block, self._rest = self._rest + block, b""
-        if self._parser is None:
-            whole, self._rest = _split(self._rest, block)
-            if not _MARKS.search(whole):
-                # A quote inside a JSON string is escaped and so is a line break: this counts events, not text. A block
-                # of comments alone is no event: it must not decide that this target has answered.
-                if count := whole.count(b"\ndata:") + whole.startswith(b"data:"):
-                    self._ready.append(ChatEvent(whole, count))
-                return
-            payloads = SseParser(_MAX_EVENT).feed(whole)
-        else:
+        if self._parser is not None:
             try:
                 payloads = self._parser.feed(block)
             except ValueError as error:
-                raise UpstreamError("upstream_error", f"{error}.") from error
-        for payload in payloads:
-            event = _read(payload, keep_usage=self._keep_usage, credential=self._credential)
-            self._ready.append(event)
-            if event.done:
-                self._done = True
+                self._failure = UpstreamError("upstream_error", f"{error}.")
                 return
+            self._read(payloads)
+            return
+        whole, self._rest = _split(self._rest, block)
+        if (count := _plain(whole)) and not self._marks.search(whole):
+            self._note_finish(whole)
+            self._put(whole, count, None, shown=True)
+        elif whole:
+            self._read(SseParser(_MAX_EVENT).feed(whole))
+
+    def _end(self) -> None:
+        """The body has ended as HTTP frames it. Of an event without the empty line behind it only [DONE] counts."""
+        self._over = True
+        left = (self._parser or SseParser(_MAX_EVENT)).feed(self._rest + b"\n\n")
+        if (left and left[-1].strip() == b"[DONE]") or (self._manner.finish_ends and self._finished):
+            self._done = True
+            self._put(DONE, 0, None, shown=True)
+
+    def _read(self, payloads: list[bytes]) -> None:
+        """Events one by one; what arrived together leaves together, and before the failure that follows it."""
+        frames: list[bytes] = []
+        tokens, usage, shown = 0, None, False
+        try:
+            for payload in map(bytes.strip, payloads):
+                if payload == b"[DONE]":
+                    self._done = self._over = shown = True
+                    frames.append(DONE)
+                    break
+                seen = self._look(payload)
+                frames.append(seen.frame)
+                tokens, usage, shown = tokens + seen.tokens, seen.usage or usage, shown or seen.shown
+        except UpstreamError as error:
+            self._failure = error
+        if frames:
+            self._put(b"".join(frames), tokens, usage, shown=shown)
+
+    def _look(self, payload: bytes) -> _Seen:
+        """One event. Raises UpstreamError for one that is an error, or none of this dialect."""
+        self._note_finish(payload)
+        if b"\n" in payload:  # several data lines: in JSON a line break is only space
+            payload = payload.replace(b"\n", b" ")
+        whole = payload[:1] == b"{" and payload[-1:] == b"}"
+        if whole and not self._marks.search(payload):
+            return _Seen(b"data: %b\n\n" % payload, 1, None, shown=True)
+        try:
+            chunk = _decoder.decode(payload)
+        except (ValueError, RecursionError) as error:
+            raise UpstreamError("upstream_error", "The upstream sent an event that is not JSON.") from error
+        if bytes(chunk.error) not in ABSENT or chunk.object == "error":
+            raise refusal(200, {}, payload, credential=self._manner.credential)
+        groq = chunk.x_groq or _NO_GROQ
+        if bytes(groq.error) not in ABSENT:
+            raise refusal(200, {}, b'{"error":%b}' % bytes(groq.error), credential=self._manner.credential)
+        usage = read_usage(chunk.usage) or read_usage(groq.usage)
+        if not chunk.choices:
+            dropped = usage is not None and not self._manner.keep_usage
+            return _Seen(b"" if dropped else b"data: %b\n\n" % payload, 0, usage, shown=False)
+        if self._manner.thoughts:
+            payload = translated(payload)
+        return _Seen(b"data: %b\n\n" % payload, 1, usage, shown=True)
+
+    def _note_finish(self, events: bytes) -> None:
+        if self._manner.finish_ends and not self._finished:
+            self._finished = _FINISH.search(events) is not None
+
+    def _put(self, frame: bytes, tokens: int, usage: Usage | None, *, shown: bool) -> None:
+        if self._begun:
+            self._ready.append(ChatEvent(frame, tokens, usage, self._done))
+        elif shown:
+            self._begun = True
+            self._ready.append(ChatEvent(self._held + frame, tokens, usage or self._usage, self._done))
+            self._held = b""
+        else:
+            self._held, self._usage = self._held + frame, usage or self._usage
 
 
 def _split(rest: bytes, block: bytes) -> tuple[bytes, bytes]:
@@ -145,17 +231,10 @@ def _split(rest: bytes, block: bytes) -> tuple[bytes, bytes]:
     return (data[:cut], data[cut:]) if cut > 1 else (b"", data)
 
 
-def _read(payload: bytes, *, keep_usage: bool, credential: str | None) -> ChatEvent:
-    if payload == b"[DONE]":
-        return ChatEvent(b"data: [DONE]\n\n", done=True)
-    try:
-        chunk = _decoder.decode(payload)
-    except (ValueError, RecursionError) as error:
-        raise UpstreamError("upstream_error", "The upstream sent an event that is not JSON.") from error
-    if bytes(chunk.error) not in ABSENT:
-        said = read_fault(payload, credential=credential).message
-        raise UpstreamError("upstream_error", f"The upstream failed: {said}" if said else "The upstream failed.")
-    usage = read_usage(chunk.usage)
-    only_usage = usage is not None and not chunk.choices
-    frame = b"" if only_usage and not keep_usage else b"data: " + payload + b"\n\n"
-    return ChatEvent(frame, 0 if only_usage else 1, usage)
+def _plain(whole: bytes) -> int:
+    """How many events a block has, when it is nothing but events as we write them ourselves, each a JSON object by its
+    ends; else 0. A line break in a JSON string is escaped, so all of them are accounted for."""
+    if not whole.startswith(b"data: {") or not whole.endswith(b"}\n\n"):
+        return 0
+    count = whole.count(b"}\n\ndata: {") + 1
+    return count if whole.count(b"\n") == 2 * count else 0

@@ -1,0 +1,140 @@
+"""A bound request as a body for one server of the OpenAI dialect: the client's bytes where nothing has to change."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from penstock.domain.chat import BoundRequest, ChatRequest, ExtendedThinking
+from penstock.providers.fields import Field, FieldTable, Handling
+from penstock.providers.openai.reasoning import sent_back
+from penstock.providers.spec import Quirks
+
+# Heroku's own fields, which no upstream of this dialect knows (heroku-wire.md 2.1).
+_OURS = ("allow_ignored_params", "extended_thinking")
+_NOT_FIELDS = ("model", "messages", "stream", "allow_ignored_params")
+_MAX_TOKENS = ("max_tokens", "max_completion_tokens")
+# The effort that a budget of thinking tokens stands for: the least whose bound covers it.
+_EFFORTS = (("low", 2_048), ("medium", 8_192))
+_raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_PASSED = Field(Handling.PASSED)
+_NOTES = {
+    "reasoning_effort": "reasoning_effort, by the budget",
+    "reasoning": "reasoning, with the budget",
+    "thinking": "thinking, and reasoning_effort by the budget",
+    "chat_template_kwargs": "chat_template_kwargs; the budget has no effect",
+}
+
+
+def table(quirks: Quirks) -> FieldTable:
+    """What becomes of each parameter at a server with these quirks."""
+    fields = {name: _PASSED for name in ChatRequest.__struct_fields__ if name not in _NOT_FIELDS}
+    fields["extended_thinking"] = Field(Handling.IGNORED, "the server is not known to have a switch for it")
+    if quirks.thinking is not None:
+        fields["extended_thinking"] = Field(Handling.TRANSLATED, _NOTES[quirks.thinking])
+    if quirks.max_tokens_field is not None:
+        for name in set(_MAX_TOKENS) - {quirks.max_tokens_field}:
+            fields[name] = Field(Handling.TRANSLATED, quirks.max_tokens_field)
+    if not quirks.stream_options:
+        fields["stream_options"] = Field(Handling.TRANSLATED, "the server sends the usage unasked")
+    fields |= {ours: Field(Handling.TRANSLATED, theirs) for ours, theirs in quirks.renames}
+    fields |= dict.fromkeys(quirks.refuses, Field(Handling.REFUSED, "the server cannot"))
+    return fields | dict.fromkeys(quirks.ignores, Field(Handling.IGNORED, "the server drops it"))
+
+
+FIELDS: FieldTable = table(Quirks())
+
+
+class Body:
+    """Writes the bodies for one server."""
+
+    def __init__(self, quirks: Quirks) -> None:
+        self._quirks = quirks
+        self._dropped = (*_OURS, *quirks.refuses, *quirks.ignores)
+        self._touched = (*self._dropped, *(ours for ours, _ in quirks.renames))
+        if quirks.max_tokens_field is not None:
+            self._touched += tuple(name for name in _MAX_TOKENS if name != quirks.max_tokens_field)
+        if not quirks.stream_options:
+            self._touched += ("stream_options",)
+
+    def write(self, request: BoundRequest) -> bytes:
+        """The client's bytes where nothing has to change, else its top-level fields with their values untouched.
+
+        A body that names the model twice is always rebuilt: it must not reach an upstream that reads the other one.
+        """
+        chat, raw = request.chat, request.raw
+        ask_usage = self._quirks.stream_options and chat.stream and not chat.wants_usage_chunk
+        messages = self._has_foreign_messages(chat, raw)
+        if (
+            request.target_model == chat.model
+            and not ask_usage
+            and not messages
+            and not self._quirks.cache_salt
+            and raw.count(b"model") == 1
+            and not any(getattr(chat, name) is not None for name in self._touched)
+        ):
+            return raw
+        fields = _raw_object.decode(raw)
+        self._adapt(fields, chat)
+        fields["model"] = _json(request.target_model)
+        if ask_usage:
+            fields["stream_options"] = msgspec.Raw(b'{"include_usage":true}')
+        if messages:
+            fields["messages"] = _json(list(self._messages(msgspec.json.decode(fields["messages"]))))
+        if self._quirks.cache_salt and request.isolation:
+            fields["cache_salt"] = _json(request.isolation)
+        return msgspec.json.encode(fields)
+
+    def _adapt(self, fields: dict[str, msgspec.Raw], chat: ChatRequest) -> None:
+        quirks = self._quirks
+        if not quirks.stream_options:
+            fields.pop("stream_options", None)
+        for name in self._dropped:
+            fields.pop(name, None)
+        for ours, theirs in quirks.renames:
+            if ours in fields:
+                fields[theirs] = fields.pop(ours)
+        if quirks.max_tokens_field is not None and chat.max_output is not None:
+            for name in _MAX_TOKENS:
+                fields.pop(name, None)
+            fields[quirks.max_tokens_field] = _json(chat.max_output)
+        if chat.extended_thinking is not None and quirks.thinking is not None:
+            _think(fields, chat.extended_thinking, quirks.thinking)
+
+    def _has_foreign_messages(self, chat: ChatRequest, raw: bytes) -> bool:
+        """Whether a message holds what the server does not know: our form of thoughts, or the developer's role."""
+        if b'"reasoning"' in raw and any(message.reasoning is not None for message in chat.messages):
+            return True
+        return not self._quirks.developer_role and any(message.role == "developer" for message in chat.messages)
+
+    def _messages(self, messages: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+        for message in messages:
+            sent_back(message, self._quirks.reasoning_field)
+            if message["role"] == "developer" and not self._quirks.developer_role:
+                message["role"] = "system"
+            yield message
+
+
+def _think(fields: dict[str, msgspec.Raw], asked: ExtendedThinking, way: str) -> None:
+    """``extended_thinking`` in the server's words; it wins over ``reasoning_effort``. Servers that are told an effort
+    alone have no word for none that all of their models take: thinking that is off is left out there."""
+    if way == "chat_template_kwargs":  # Qwen and GLM know the one, Granite and DeepSeek the other (vLLM, 2026-11)
+        fields[way] = _json({"enable_thinking": asked.enabled, "thinking": asked.enabled})
+        return
+    if way == "reasoning":  # OpenRouter, 2026-11
+        fields.pop("reasoning_effort", None)
+        depth = {"max_tokens": asked.budget_tokens} if asked.budget_tokens else {"enabled": True}
+        hidden = {} if asked.include_reasoning else {"exclude": True}
+        fields[way] = _json({**depth, **hidden} if asked.enabled else {"enabled": False})
+        return
+    if way == "thinking":  # DeepSeek, 2026-11
+        fields[way] = _json({"type": "enabled" if asked.enabled else "disabled"})
+    if not asked.enabled:
+        fields.pop("reasoning_effort", None)
+    elif way == "reasoning_effort" or asked.budget_tokens:
+        budget = asked.budget_tokens or _EFFORTS[1][1]
+        fields["reasoning_effort"] = _json(next((name for name, most in _EFFORTS if budget <= most), "high"))
+
+
+def _json(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))

@@ -1,0 +1,61 @@
+"""Reads the counts of tokens as servers of the OpenAI dialect write them."""
+
+from typing import Annotated
+
+import msgspec
+
+from penstock.domain.usage import Usage
+
+# What a Raw field holds when its key is missing or null.
+ABSENT = (b"", b"null")
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: _Count | None = None
+
+
+class _WireUsage(msgspec.Struct):
+    prompt_tokens: _Count
+    completion_tokens: _Count | None = None
+    total_tokens: _Count | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    prompt_cache_hit_tokens: _Count | None = None  # DeepSeek, 2026-11
+    cached_tokens: _Count | None = None  # Moonshot, Together, 2026-11
+
+
+_decoder = msgspec.json.Decoder(_WireUsage)
+
+
+def read_usage(raw: msgspec.Raw) -> Usage | None:
+    """The meter's counts from ``usage`` as the dialect writes it; None when it is absent or makes no sense.
+
+    A good answer is not thrown away for a bad count: the meter then estimates, and says so.
+    """
+    if bytes(raw) in ABSENT:
+        return None
+    try:
+        wire = _decoder.decode(raw)
+    except (ValueError, RecursionError):
+        return None
+    prompt = wire.prompt_tokens_details or _PromptDetails()
+    output = wire.completion_tokens or 0
+    thought = (wire.completion_tokens_details or _CompletionDetails()).reasoning_tokens or 0
+    # xAI counts thoughts beside the completion and in the total (2026-11); all others count them in the completion.
+    if thought and wire.total_tokens == wire.prompt_tokens + output + thought:
+        output += thought
+    cached = prompt.cached_tokens or wire.prompt_cache_hit_tokens or wire.cached_tokens or 0
+    return Usage(
+        input_tokens=wire.prompt_tokens,
+        output_tokens=output,
+        cached_input_tokens=min(cached, wire.prompt_tokens),
+        cache_write_tokens=min(prompt.cache_write_tokens or 0, wire.prompt_tokens),
+        reasoning_tokens=min(thought, output),
+    )
