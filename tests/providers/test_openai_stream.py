@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.domain.chat import ChatEvent
@@ -107,6 +107,7 @@ pieces = st.sampled_from(
 manners = st.builds(Manner, st.booleans(), st.just(KEY), st.booleans(), st.booleans())
 
 
+@settings(max_examples=400, deadline=None)
 @given(
     events=st.lists(pieces, max_size=8), breaks=st.sampled_from([b"\n", b"\r\n", b"\r"]), manner=manners, data=st.data()
 )
@@ -125,6 +126,26 @@ def test_any_split_of_the_same_bytes_gives_the_same_answer(
 def test_line_breaks_of_any_kind_read_the_same(events: list[bytes], manner: Manner) -> None:
     stream = b"".join(events)
     assert relayed([stream.replace(b"\n", b"\r\n")], manner).facts == relayed([stream], manner).facts
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b'\xef\xbb\xbfdata: {"choices":[1]}\n\ndata: [DONE]\n\n',
+        b'data:{"choices":[1]}\n\ndata:[DONE]\n\n',
+        b': one\nevent: chunk\nid: 7\ndata: {"choices":[1]} \n\n: two\n\ndata: [DONE] \n\n',
+        b'\n\ndata: {"choices":[1]}\n\n\n\ndata: [DONE]\n\n',
+        b'data: {"choices":[1]}\rdata:\r\rdata: [DONE]\r\r',
+    ],
+)
+def test_events_in_any_dress_reach_the_client_in_one(wire: bytes) -> None:
+    heard = relayed([wire], Manner(keep_usage=True))
+    assert (heard.body, heard.done) == (b'data: {"choices":[1]}\n\ndata: [DONE]\n\n', True)
+
+
+def test_an_event_of_several_data_lines_is_written_in_one() -> None:
+    heard = relayed([b'data: {"choices":\ndata: [1]}\n\ndata: [DONE]\n\n'], Manner(keep_usage=True))
+    assert heard.body == b'data: {"choices": [1]}\n\ndata: [DONE]\n\n'
 
 
 def test_what_came_before_a_failure_is_delivered_before_it() -> None:
@@ -227,6 +248,7 @@ def test_a_first_chunk_without_choices_waits_for_one_that_says_something() -> No
     assert silent.error.code == "upstream_closed"
     heard = ask(spec(), streaming([filtered, said("a"), DONE]), **STREAM)
     assert (heard.body, heard.tokens) == (filtered + said("a") + DONE, 1)
+    assert relayed([filtered, said("a"), DONE], Manner(keep_usage=True)).body == heard.body
 
 
 def test_an_error_in_place_of_a_stream_gives_the_upstreams_own_words() -> None:

@@ -65,7 +65,8 @@ class OpenAIAdapter:
     async def open(self, request: BoundRequest) -> EventStream:
         """Wait for the first event. Raises PenstockError for what the server cannot do, UpstreamError."""
         chat = request.chat
-        self._fields.check(chat)
+        if self._quirks.refuses:
+            self._fields.check(chat)
         streamed = bool(chat.stream)
         path, body = self.path(request.target_model), self._body.write(request)
         response: Response | None = None

@@ -1,6 +1,7 @@
 """A bound request as a body for one server of the OpenAI dialect: the client's bytes where nothing has to change."""
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -38,8 +39,8 @@ def table(quirks: Quirks) -> FieldTable:
     if not quirks.stream_options:
         fields["stream_options"] = Field(Handling.TRANSLATED, "the server sends the usage unasked")
     fields |= {ours: Field(Handling.TRANSLATED, theirs) for ours, theirs in quirks.renames}
-    fields |= dict.fromkeys(quirks.refuses, Field(Handling.REFUSED, "the server cannot"))
-    return fields | dict.fromkeys(quirks.ignores, Field(Handling.IGNORED, "the server drops it"))
+    fields |= dict.fromkeys(quirks.refuses, Field(Handling.REFUSED, "its server does not take it"))
+    return fields | dict.fromkeys(quirks.ignores, Field(Handling.IGNORED, "the server does not use it"))
 
 
 FIELDS: FieldTable = table(Quirks())
@@ -51,11 +52,13 @@ class Body:
     def __init__(self, quirks: Quirks) -> None:
         self._quirks = quirks
         self._dropped = (*_OURS, *quirks.refuses, *quirks.ignores)
-        self._touched = (*self._dropped, *(ours for ours, _ in quirks.renames))
+        touched = [*self._dropped, *(ours for ours, _ in quirks.renames)]
         if quirks.max_tokens_field is not None:
-            self._touched += tuple(name for name in _MAX_TOKENS if name != quirks.max_tokens_field)
+            touched += [name for name in _MAX_TOKENS if name != quirks.max_tokens_field]
         if not quirks.stream_options:
-            self._touched += ("stream_options",)
+            touched.append("stream_options")
+        self._values = attrgetter(*touched)  # on the hot path: a loop over the names costs ten times as much
+        self._untouched = (None,) * len(touched)
 
     def write(self, request: BoundRequest) -> bytes:
         """The client's bytes where nothing has to change, else its top-level fields with their values untouched.
@@ -71,7 +74,7 @@ class Body:
             and not messages
             and not self._quirks.cache_salt
             and raw.count(b"model") == 1
-            and not any(getattr(chat, name) is not None for name in self._touched)
+            and self._values(chat) == self._untouched
         ):
             return raw
         fields = _raw_object.decode(raw)
