@@ -1,10 +1,13 @@
-"""What the supervisor tells a child process: one JSON line on stdin, which then stays open as the lifeline."""
+"""What the supervisor tells a child process: JSON lines on stdin, which stays open as the lifeline. The first is the
+Boot; each later one is a Serving, when the configuration has been reloaded."""
 
 from typing import Literal
 
 import msgspec
 
-from penstock.settings.tree import Settings
+from penstock.domain.catalogue import Catalogue, Model
+from penstock.providers.spec import Credential, ProviderSpec
+from penstock.settings.tree import Settings, UpstreamSettings
 
 
 class EngineAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +25,26 @@ class EngineAddress(msgspec.Struct, frozen=True, kw_only=True):
         return f"embedded:{self.model_id}"
 
 
+class Upstream(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider that a served model needs, with its secret."""
+
+    spec: ProviderSpec
+    credential: Credential | None = None
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served, and by whom: all that a reload changes. ``upstreams`` is for gateway workers alone."""
+
+    models: tuple[Model, ...] = ()
+    default: str | None = None
+    upstreams: tuple[Upstream, ...] = ()
+    bounds: UpstreamSettings = UpstreamSettings()
+
+    def catalogue(self) -> Catalogue:
+        """The models, to look up."""
+        return Catalogue(self.models, default=self.default)
+
+
 class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """A child's whole configuration. ``listener`` is the number of the inherited listening socket."""
 
@@ -31,3 +54,4 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     gateway_url: str
     control_url: str
     engines: tuple[EngineAddress, ...] = ()
+    serving: Serving = Serving()

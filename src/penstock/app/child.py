@@ -4,7 +4,6 @@ Ends with the supervisor: by SIGTERM with a drain, and by itself when stdin clos
 """
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -15,7 +14,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from penstock.app.boot import Boot
+from penstock.app.boot import Boot, Serving
+from penstock.app.lifeline import Lifeline
 from penstock.app.logs import set_up_logging
 from penstock.web.hub import HttpLimits
 from penstock.web.server import Server
@@ -27,15 +27,16 @@ _ORPHAN_DRAIN_S = 2.0
 def main() -> int:
     """Serve until told to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the supervisor drains us
-    line = sys.stdin.buffer.readline()
-    if not line:
+    lifeline = Lifeline(0)
+    line = lifeline.wait()
+    if line is None:
         return 0
     boot = msgspec.json.decode(line, type=Boot)
     set_up_logging(boot.settings.log.level)
     run = _gateway if boot.role == "gateway" else _control
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run(boot))
+            runner.run(run(boot, lifeline))
     except Exception as error:  # noqa: BLE001 - the supervisor prints this one line instead of a stack trace
         _log.debug("%s failed", boot.role, exc_info=error)
         _say({"error": f"{boot.role}: {error}"})
@@ -51,7 +52,7 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
     return uvloop.Loop
 
 
-async def _gateway(boot: Boot) -> None:
+async def _gateway(boot: Boot, lifeline: Lifeline) -> None:
     from penstock.app.compose import GatewayParts  # noqa: PLC0415 - the control plane does without it
     from penstock.gateway.pipeline import DISCONNECTED  # noqa: PLC0415 - comes with the parts
 
@@ -68,14 +69,14 @@ async def _gateway(boot: Boot) -> None:
     gc.collect()
     gc.freeze()
     try:
-        await _until_stopped(server)
+        await _until_stopped(server, lifeline, parts.apply)
     finally:
         for task in tasks:
             task.cancel()
         await parts.aclose()
 
 
-async def _control(boot: Boot) -> None:
+async def _control(boot: Boot, lifeline: Lifeline) -> None:
     from penstock.app.control import ControlParts  # noqa: PLC0415 - a gateway worker does without it
     from penstock.web.api import refusal  # noqa: PLC0415 - comes with the parts
 
@@ -83,7 +84,7 @@ async def _control(boot: Boot) -> None:
     drain_s = boot.settings.serve.drain_s
     server = Server(parts.app, _listener(boot), limits=_limits(boot), drain_s=drain_s, refusal=refusal)
     try:
-        await _until_stopped(server)
+        await _until_stopped(server, lifeline, parts.apply)
     finally:
         parts.close()
 
@@ -99,21 +100,34 @@ def _limits(boot: Boot) -> HttpLimits:
     )
 
 
-async def _until_stopped(server: Server) -> None:
+async def _until_stopped(server: Server, lifeline: Lifeline, apply: Callable[[Serving], None]) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.stop)
-    loop.add_reader(0, _on_lifeline, loop, server)
-    await server.run(lambda: _say({"ready": True}))
+
+    def on_lifeline() -> None:
+        for line in lifeline.lines():
+            _say(_applied(apply, line))
+        if lifeline.cut:
+            loop.remove_reader(0)
+            _log.warning("the supervisor is gone: stopping")
+            server.stop()
+            loop.call_later(_ORPHAN_DRAIN_S, os._exit, 1)
+
+    def ready() -> None:
+        _say({"ready": True})
+        # Only now: the supervisor takes the first line that is said for the answer to the Boot.
+        loop.add_reader(0, on_lifeline)
+
+    await server.run(ready)
 
 
-def _on_lifeline(loop: asyncio.AbstractEventLoop, server: Server) -> None:
-    with contextlib.suppress(BlockingIOError):
-        if os.read(0, 1024):
-            return
-    loop.remove_reader(0)
-    _log.warning("the supervisor is gone: stopping")
-    server.stop()
-    loop.call_later(_ORPHAN_DRAIN_S, os._exit, 1)
+def _applied(apply: Callable[[Serving], None], line: bytes) -> dict[str, object]:
+    try:
+        apply(msgspec.json.decode(line, type=Serving))
+    except Exception as error:  # noqa: BLE001 - the supervisor says it; this process goes on with what it had
+        _log.debug("the new configuration cannot be applied", exc_info=error)
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"ready": True}
 
 
 async def _sync_journal(sync: Callable[[], None], every_s: float) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import penstock
 from penstock.app.banner import Hello
-from penstock.app.boot import Boot
-from penstock.app.compose import catalogue_of
+from penstock.app.boot import Boot, Serving
 from penstock.app.home import open_database
 from penstock.control import api, bootstrap
 from penstock.control.context import ControlContext
@@ -38,15 +37,19 @@ class ControlParts:
 
     def __init__(self, boot: Boot) -> None:
         self.db = open_database(boot.settings)
-        context = ControlContext(
+        self._context = ControlContext(
             revocation_s=boot.settings.gateway.snapshot_poll_s + _QUERY_S,
             gateway_url=boot.gateway_url,
             control_url=boot.control_url,
-            catalogue=catalogue_of(boot.settings, boot.engines),
+            catalogue=boot.serving.catalogue(),
             version=penstock.__version__,
             trusted_proxies=boot.settings.control.trusted_proxies,
         )
-        self.app = api.build(self.db, context)
+        self.app = api.build(self.db, self._context)
+
+    def apply(self, serving: Serving) -> None:
+        """Offer these models from the next request on."""
+        self._context.catalogue = serving.catalogue()
 
     def close(self) -> None:
         """Close the database."""

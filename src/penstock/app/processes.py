@@ -10,7 +10,8 @@ import time
 
 import msgspec
 
-from penstock.app.boot import Boot
+from penstock.app.boot import Boot, Serving
+from penstock.providers.catalogue.credentials import secret_variables
 from penstock.settings.load import SECRET_SETTINGS, env_name
 from penstock.settings.tree import Settings
 
@@ -39,6 +40,8 @@ class ChildProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._delay_s = _FIRST_DELAY_S
+        # One conversation at a time: a start, or a new configuration.
+        self._talk = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
@@ -49,6 +52,20 @@ class ChildProcess:
         """Start and wait until it serves. Raises ChildFailed."""
         await self._spawn()
         self._watcher = asyncio.create_task(self._watch(), name=f"watch-{self.name}")
+
+    async def tell(self, serving: Serving) -> str | None:
+        """Hand a new configuration over, also to every later start; why it is not applied, None when it is or the child
+        is just being started again."""
+        self._boot = msgspec.structs.replace(self._boot, serving=serving)
+        async with self._talk:
+            process = self._process
+            if process is None or process.returncode is not None:
+                return None
+            try:
+                said = await self._say(process, serving)
+            except (ConnectionError, TimeoutError, msgspec.DecodeError):
+                return None if process.returncode is not None else "no answer"
+            return None if said.ready else said.error
 
     async def drain(self, bound_s: float) -> None:
         """SIGTERM, wait for open answers up to the bound, then kill."""
@@ -72,26 +89,22 @@ class ChildProcess:
             await process.wait()
 
     async def _spawn(self) -> None:
+        async with self._talk:
+            await self._spawn_now()
+
+    async def _spawn_now(self) -> None:
         pipe = asyncio.subprocess.PIPE
         # -P keeps a folder named penstock in the working directory from being imported instead of ours.
         command = (sys.executable, "-P", "-m", "penstock.app.child")
-        # Upstreams are called by the gateway workers alone.
-        env = environment_without_secrets(self._boot.settings, but_providers=self._boot.role == "gateway")
+        env = environment_without_secrets(self._boot.settings)
         try:
             process = self._process = await asyncio.create_subprocess_exec(
                 *command, stdin=pipe, stdout=pipe, pass_fds=(self._boot.listener,), env=env
             )
         except OSError as error:
             raise ChildFailed(f"{self.name}: cannot be started ({error.strerror or error})") from error
-        assert process.stdin is not None
-        assert process.stdout is not None
-        line = b""
         try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
-                process.stdin.write(msgspec.json.encode(self._boot) + b"\n")
-                await process.stdin.drain()
-                line = await process.stdout.readline()
-            said = msgspec.json.decode(line, type=_Said)
+            said = await self._say(process, self._boot)
         except (TimeoutError, ConnectionError, msgspec.DecodeError):
             said = _Said(error=f"{self.name}: ended before it was ready")
         if not said.ready:
@@ -99,6 +112,16 @@ class ChildProcess:
                 process.kill()
             await process.wait()
             raise ChildFailed(said.error or f"{self.name}: did not start")
+
+    @staticmethod
+    async def _say(process: asyncio.subprocess.Process, message: Boot | Serving) -> _Said:
+        """Send one line, wait for the one that answers it."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            process.stdin.write(msgspec.json.encode(message) + b"\n")
+            await process.stdin.drain()
+            return msgspec.json.decode(await process.stdout.readline(), type=_Said)
 
     async def _watch(self) -> None:
         while True:
@@ -122,9 +145,8 @@ class ChildProcess:
         return True
 
 
-def environment_without_secrets(settings: Settings, *, but_providers: bool = False) -> dict[str, str]:
-    """This process's environment without the variables that hold secrets: settings', and the providers' if unwanted."""
-    secrets = {env_name(path) for path in (*SECRET_SETTINGS, "database.url")}
-    if not but_providers:
-        secrets |= {row.api_key_env for row in settings.provider if row.api_key_env}
+def environment_without_secrets(settings: Settings) -> dict[str, str]:
+    """This process's environment without the variables that hold secrets: settings', and providers'. What a child needs
+    of them is told it through its pipe."""
+    secrets = {env_name(path) for path in (*SECRET_SETTINGS, "database.url")} | secret_variables(settings.provider)
     return {name: value for name, value in os.environ.items() if name not in secrets}

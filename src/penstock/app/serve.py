@@ -14,24 +14,27 @@ from typing import Any
 import msgspec
 
 from penstock.app.banner import Hello, print_banner
-from penstock.app.boot import Boot
-from penstock.app.compose import catalogue_of
+from penstock.app.boot import Boot, Serving
 from penstock.app.control import prepare_store
 from penstock.app.engines import Engines
 from penstock.app.home import Home, HomeError, database_name
 from penstock.app.listeners import PortError, bind, url_of
 from penstock.app.logs import set_up_logging
 from penstock.app.processes import ChildFailed, ChildProcess
+from penstock.app.reload import Reloader
+from penstock.app.serving import plan, serving
+from penstock.domain.catalogue import Catalogue
 from penstock.engine.supervised import EngineFailed
 from penstock.engine.weights import WeightsError
 from penstock.ledger.journal import JournalError
 from penstock.providers.catalogue import CatalogueError
-from penstock.settings.load import SettingsError, load_settings
+from penstock.settings.load import SettingsError, config_file, load_settings
 from penstock.settings.tree import SecretsSettings, Settings
 from penstock.store.errors import StoreError
 
 _log = logging.getLogger("penstock.app")
 _MARGIN_S = 3.0
+_CONTROL = "control plane"
 _STARTUP_ERRORS = (
     SettingsError,
     HomeError,
@@ -50,7 +53,12 @@ def run(flags: Mapping[str, Any], config: Path | None = None) -> int:
     try:
         settings = load_settings(flags, config=config)
         set_up_logging(settings.log.level)
-        return asyncio.run(Supervisor(settings).run())
+        reloader = Reloader(
+            settings,
+            load=lambda: load_settings(flags, config=config),
+            file=lambda: config_file(flags, config=config),
+        )
+        return asyncio.run(Supervisor(settings, reloader).run())
     except _STARTUP_ERRORS as error:
         print(f"penstock: {error}", file=sys.stderr)
         return 1
@@ -59,8 +67,9 @@ def run(flags: Mapping[str, Any], config: Path | None = None) -> int:
 class Supervisor:
     """Owns the sockets and the children of one home."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reloader: Reloader) -> None:
         self._settings = settings
+        self._reloader = reloader
         self._home = Home(settings.home)
         self._engines = Engines(settings)
         self._children: list[ChildProcess] = []
@@ -72,6 +81,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
         self._home.prepare()
         self._home.lock()
         try:
@@ -84,7 +94,10 @@ class Supervisor:
                 await asyncio.gather(starting, return_exceptions=True)
             else:
                 await starting
+                reloading = asyncio.create_task(self._reloader.run(self._tell))
                 await stopping
+                reloading.cancel()
+                await asyncio.gather(reloading, return_exceptions=True)
         finally:
             await self._drain()
             # Once drained, a second signal changes nothing, also after the loop has given up its handlers.
@@ -94,7 +107,7 @@ class Supervisor:
     async def _start(self) -> None:
         settings = self._settings
         # A contradiction in the operator's rows is told before anything is fetched or started.
-        catalogue_of(settings, ())
+        plan(settings)
         gateway = self._bind(settings.gateway.host, settings.gateway.port, what="gateway")
         control = self._bind(settings.control.host, settings.control.port, what="control")
         boot = Boot(
@@ -106,19 +119,27 @@ class Supervisor:
             control_url=url_of(control),
             engines=await self._engines.prepare(),
         )
+        served = plan(settings, boot.engines)
+        boot = msgspec.structs.replace(boot, serving=serving(settings, served))
+        self._reloader.begin(served, boot.engines)
         # The engine loads while the store is prepared and the wings start: each takes about a second.
         async with _together() as group:
             group.create_task(self._engines.start())
             wings = group.create_task(self._start_wings(boot, control))
-        self._announce(boot, wings.result())
+        self._announce(boot, served.catalogue, wings.result())
 
     async def _start_wings(self, boot: Boot, control: socket.socket) -> Hello | None:
         hello = await asyncio.to_thread(prepare_store, self._settings)
         count = self._settings.gateway.workers
         self._children = [ChildProcess(boot, name=f"gateway worker {number}") for number in range(1, count + 1)]
-        own = {"role": "control", "settings": self._settings, "listener": control.fileno()}
+        own = {
+            "role": "control",
+            "settings": self._settings,
+            "listener": control.fileno(),
+            "serving": _without_upstreams(boot.serving),
+        }
         control_boot = msgspec.structs.replace(boot, **own)
-        self._children.append(ChildProcess(control_boot, name="control plane"))
+        self._children.append(ChildProcess(control_boot, name=_CONTROL))
         async with _together() as group:
             for child in self._children:
                 group.create_task(child.start())
@@ -129,8 +150,14 @@ class Supervisor:
         self._listeners.append(listener)
         return listener
 
-    def _announce(self, boot: Boot, hello: Hello | None) -> None:
-        catalogue = catalogue_of(boot.settings, boot.engines)
+    async def _tell(self, new: Serving) -> list[str]:
+        """Hand a new configuration to every child; what those say that cannot apply it."""
+        plain = _without_upstreams(new)
+        told = [child.tell(plain if child.name == _CONTROL else new) for child in self._children]
+        said = zip(self._children, await asyncio.gather(*told), strict=True)
+        return [f"{child.name}: {refusal}" for child, refusal in said if refusal]
+
+    def _announce(self, boot: Boot, catalogue: Catalogue, hello: Hello | None) -> None:
         gateway_url = url_of(self._listeners[0])
         ready = {
             "gateway": gateway_url,
@@ -156,6 +183,11 @@ class Supervisor:
         ends += await asyncio.gather(self._engines.stop(), return_exceptions=True)
         for failure in filter(None, ends):
             _log.error("stopping: %s: %s", type(failure).__name__, failure)
+
+
+def _without_upstreams(new: Serving) -> Serving:
+    """For the control plane, which calls nobody and must hold no provider's secret."""
+    return msgspec.structs.replace(new, upstreams=())
 
 
 @contextlib.asynccontextmanager

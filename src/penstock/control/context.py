@@ -8,8 +8,9 @@ import msgspec
 from penstock.domain.catalogue import Catalogue
 
 
-class ControlContext(msgspec.Struct, frozen=True, kw_only=True):
-    """``gateway_url`` becomes the ``_URL`` config vars: scheme, host and port, no path (both quick-starts append one).
+class ControlContext(msgspec.Struct, kw_only=True):
+    """``catalogue`` is another one after each reload of the configuration; the rest stays.
+    ``gateway_url`` becomes the ``_URL`` config vars: scheme, host and port, no path (both quick-starts append one).
     ``control_url`` is where clients reach this plane; empty means that apps show the gateway as their web address.
     ``revocation_s`` is how long after a commit a gateway worker may still take a key that is gone: what revokes keys is
     answered only then. Of ``trusted_proxies`` X-Forwarded-For is believed; ``clock`` gives seconds that only grow."""

@@ -34,7 +34,7 @@ class Gateway:
     """The ASGI application of one worker."""
 
     def __init__(self, line: Line, keys: KeySnapshot, health: Health, *, max_body_bytes: int) -> None:
-        self._line = line
+        self.line = line  # replaced when the configuration is reloaded
         self._keys = keys
         self._health = health
         self._max_body = max_body_bytes
@@ -73,7 +73,7 @@ class Gateway:
         try:
             parsed = parse_chat(await self._read(receive, length))
             reply.expect(stream=bool(parsed.chat.stream), dropped=parsed.dropped)
-            await run_line(self._line, principal, parsed, request_id=reply.request_id, out=reply)
+            await run_line(self.line, principal, parsed, request_id=reply.request_id, out=reply)
         finally:
             underway.leave(task)
 
@@ -113,7 +113,7 @@ class Gateway:
         if path == "/readyz":
             ready, body = await self._health.ready()
             return (200 if ready else 503), body
-        catalogue = self._line.catalogue
+        catalogue = self.line.catalogue
         if path == "/available-models":
             return 200, available_models(catalogue)
         authorization, api_key, _ = _headers(scope)
@@ -123,7 +123,7 @@ class Gateway:
         if path == "/v1/mcp/servers":
             return 200, []
         if path.startswith("/models/"):
-            wanted, recent = path.removeprefix("/models/"), self._line.recent
+            wanted, recent = path.removeprefix("/models/"), self.line.recent
             return 200, await addon_status(wanted, principal, catalogue, health=self._health, recent=recent)
         return 200, model_entry(allowed_model(catalogue, principal, path.removeprefix("/v1/models/")))
 

@@ -99,6 +99,7 @@ class Transport:
         self._pending = 0
         self._queue: deque[asyncio.Future[None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._retired = False
 
     async def post(
         self, path: str, headers: Headers, body: bytes, *, timeouts: Timeouts = _NO_TIMEOUTS, streamed: bool = False
@@ -129,6 +130,12 @@ class Transport:
             except BaseException:
                 connection.abort()
                 raise
+
+    def retire(self) -> None:
+        """Keep no connection from now on: idle ones close at once, the others with the answers that they carry."""
+        self._retired = True
+        for connection in tuple(self._idle):
+            connection.abort()
 
     async def aclose(self) -> None:
         """Drop every connection."""
@@ -214,6 +221,9 @@ class Transport:
         return made[1]
 
     def _released(self, connection: Connection) -> None:
+        if self._retired:
+            connection.abort()
+            return
         connection.idle_until = time.monotonic() + connection.keep_s - _IDLE_MARGIN_S
         self._idle.append(connection)
         self._next_in_queue()

@@ -82,6 +82,12 @@ def load_settings(
     return msgspec.convert(values, Settings)
 
 
+def config_file(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> Path | None:
+    """The file that ``load_settings`` reads with these arguments, None when there is none. Raises SettingsError."""
+    from_env = dict(_environment(os.environ))
+    return _config_path(config, os.environ, (flags or {}).get("home") or from_env.get("home"))[0]
+
+
 def _config_path(config: Path | None, env: Mapping[str, str], home: str | None) -> tuple[Path | None, bool]:
     if config is not None:
         return config, True

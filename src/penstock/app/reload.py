@@ -1,0 +1,137 @@
+"""Takes a changed configuration up while everything runs: on SIGHUP, or when a file has changed and stays as it is."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from penstock.app.boot import EngineAddress, Serving
+from penstock.app.serving import Plan, plan, serving
+from penstock.providers.catalogue import CatalogueError
+from penstock.settings.load import SettingsError
+from penstock.settings.tree import Settings
+from penstock.store.errors import StoreError
+
+_log = logging.getLogger("penstock.app")
+# A file counts as changed when two looks in a row see the same new one: between them, it was being written.
+_LOOK_S = 0.5
+# What a reload changes; everything else is read once, at the start.
+_LIVE = ("provider", "model", "upstream")
+_NOT_TAKEN = (SettingsError, CatalogueError, StoreError, OSError)
+
+_Seen = tuple[tuple[str, int, int], ...]
+
+
+class Reloader:
+    """Watches the configuration of one supervisor. ``load`` reads the settings again, ``file`` says from where."""
+
+    def __init__(self, settings: Settings, *, load: Callable[[], Settings], file: Callable[[], Path | None]) -> None:
+        self._settings = settings
+        self._load = load
+        self._file = file
+        self._asked = asyncio.Event()
+        self._plan: Plan | None = None
+        self._engines: tuple[EngineAddress, ...] = ()
+        self._seen = self._look()
+
+    def begin(self, served: Plan, engines: Iterable[EngineAddress]) -> None:
+        """What is served from the start, and the engines, which a reload does not change."""
+        self._plan = served
+        self._engines = tuple(engines)
+
+    def ask(self) -> None:
+        """Reload now, whether or not a file has changed."""
+        self._asked.set()
+
+    async def run(self, tell: Callable[[Serving], Awaitable[list[str]]]) -> None:
+        """Reload whenever there is a reason to, until cancelled. ``tell`` hands it on and says who refused."""
+        candidate = self._seen
+        while True:
+            asked = await self._wait()
+            now = self._look()
+            if asked or (now != self._seen and now == candidate):
+                self._seen = now
+                await self._reload(tell)
+            candidate = now
+
+    async def _wait(self) -> bool:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await self._asked.wait()
+        except TimeoutError:
+            return False
+        self._asked.clear()
+        return True
+
+    def _look(self) -> _Seen:
+        """Name, time and size of the file and of those that it names."""
+        seen = []
+        files = [row.api_key_file for row in self._settings.provider if row.api_key_file]
+        try:
+            files += [str(path)] if (path := self._file()) else []
+        except SettingsError:
+            return ()
+        for name in files:
+            try:
+                found = Path(name).stat()
+            except OSError:
+                continue
+            seen.append((name, found.st_mtime_ns, found.st_size))
+        return tuple(seen)
+
+    async def _reload(self, tell: Callable[[Serving], Awaitable[list[str]]]) -> None:
+        try:
+            settings, made = await asyncio.to_thread(self._read)
+        except _NOT_TAKEN as error:
+            _log.error("configuration not reloaded, the old one stays: %s", error)
+            return
+        for path in _elsewhere(self._settings, settings):
+            _log.warning("configuration: %s needs a restart", path)
+        assert self._plan is not None
+        changes = _changes(self._plan, made)
+        if settings.upstream != self._settings.upstream:
+            changes.append("upstream")
+        live = {name: getattr(settings, name) for name in _LIVE}
+        self._settings = msgspec.structs.replace(self._settings, **live)
+        self._seen = self._look()
+        self._plan = made
+        refusals = await tell(serving(self._settings, made))
+        for refusal in refusals:
+            _log.error("configuration not taken by %s", refusal)
+        _log.info("configuration reloaded: %s", ", ".join(changes) or "nothing has changed")
+
+    def _read(self) -> tuple[Settings, Plan]:
+        settings = self._load()
+        # What needs a restart is judged as it was at the start: the mode decides about stand-ins, for one.
+        live = {name: getattr(settings, name) for name in _LIVE}
+        return settings, plan(msgspec.structs.replace(self._settings, **live), self._engines)
+
+
+def _elsewhere(old: Settings, new: Settings) -> list[str]:
+    """The settings, outside of what a reload changes, that differ: ``gateway.port``."""
+    paths = []
+    for section in msgspec.structs.fields(Settings):
+        before, after = getattr(old, section.name), getattr(new, section.name)
+        if section.name in _LIVE or before == after:
+            continue
+        if not isinstance(before, msgspec.Struct):
+            paths.append(section.name)
+            continue
+        names = [field.name for field in msgspec.structs.fields(before)]
+        paths += [f"{section.name}.{name}" for name in names if getattr(before, name) != getattr(after, name)]
+    return paths
+
+
+def _changes(old: Plan, new: Plan) -> list[str]:
+    """What differs, for the log: ``model +new``, ``provider ~lab``."""
+    models = ({model.id: model for model in one.catalogue.models} for one in (old, new))
+    upstreams = (one.providers for one in (old, new))
+    return [*_differing("model", *models), *_differing("provider", *upstreams)]
+
+
+def _differing(what: str, old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    names = [*new, *(name for name in old if name not in new)]
+    signs = {name: "+" if name not in old else "-" if name not in new else "~" for name in names}
+    return [f"{what} {sign}{name}" for name, sign in signs.items() if old.get(name) != new.get(name)]

@@ -1,0 +1,58 @@
+"""What settings and environment make of the catalogue: the models, and the providers that they need."""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from penstock.app.boot import EngineAddress, Serving, Upstream
+from penstock.domain.catalogue import Catalogue
+from penstock.providers.catalogue import CatalogueError, LocalModel, Provider, build_catalogue, resolve_providers
+from penstock.providers.catalogue.credentials import Stored, nothing_stored
+from penstock.providers.registry import make_transport
+from penstock.settings.tree import Settings
+
+
+class Plan(NamedTuple):
+    """A catalogue, and every provider that a target of it may name."""
+
+    catalogue: Catalogue
+    providers: Mapping[str, Provider]
+
+    def needed(self) -> list[Provider]:
+        """The providers that a served model calls."""
+        named = {target.provider for model in self.catalogue.served for target in model.targets}
+        return [provider for name, provider in self.providers.items() if name in named]
+
+
+def plan(
+    settings: Settings, engines: Iterable[EngineAddress] = (), *, environ: Mapping[str, str] | None = None
+) -> Plan:
+    """What is to be served. Raises CatalogueError, StoreError."""
+    providers = resolve_providers(settings, os.environ if environ is None else environ, stored=_stored(settings))
+    local = [
+        LocalModel(id=engine.model_id, context_window=engine.context, provider=engine.provider) for engine in engines
+    ]
+    made = Plan(build_catalogue(settings, local, providers), providers)
+    for provider in made.needed():
+        try:
+            make_transport(provider.spec)
+        except ValueError as error:
+            raise CatalogueError(f"[[provider]] '{provider.spec.name}': {error}") from error
+    return made
+
+
+def serving(settings: Settings, made: Plan) -> Serving:
+    """The plan as gateway workers are told it."""
+    default = made.catalogue.default
+    return Serving(
+        models=made.catalogue.models,
+        default=default.id if default else None,
+        upstreams=tuple(Upstream(spec=one.spec, credential=one.credential) for one in made.needed()),
+        bounds=settings.upstream,
+    )
+
+
+def _stored(settings: Settings) -> Stored:
+    """Secrets of the store, where a row asks for one."""
+    del settings
+    return nothing_stored

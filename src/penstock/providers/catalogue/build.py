@@ -1,0 +1,248 @@
+"""Builds the catalogue: the operator's models, the embedded ones, and the built-in ids with their stand-ins."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from penstock.domain.catalogue import Catalogue, Model, Rate, Routing, Target, Timeouts
+from penstock.providers.catalogue.prices import Prices
+from penstock.providers.catalogue.resolve import CatalogueError, Provider, resolve_providers, shown
+from penstock.providers.spec import ProviderSpec
+from penstock.settings.tree import ModelRow, Settings
+
+EMBEDDED_CAPABILITIES = ("chat", "streaming", "tools", "json_schema", "json_object", "logprobs", "seed")
+_MODEL_ID = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/@+-]{0,127}")
+# The inference profiles of AWS by the region they are called from (2026-11-23): {geo} of models that have a global one,
+# {area} of the older ones, which have none.
+_GEO = (("us-gov-", "us-gov"), ("us-", "us"), ("eu-", "eu"), ("", "global"))
+_AREA = (("us-gov-", "us-gov"), ("eu-", "eu"), ("ap-", "apac"), ("", "us"))
+
+
+class LocalModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model of the embedded engine: its id, the window of one slot in tokens, and its adapter's name."""
+
+    id: str
+    context_window: int
+    provider: str
+
+
+class _BuiltInTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    provider: str
+    model: str
+    context_window: int | None = None
+
+
+class _BuiltIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: str
+    owner: str
+    targets: tuple[_BuiltInTarget, ...]
+    aliases: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ("us", "eu")
+    input: tuple[str, ...] = ("text",)
+    capabilities: tuple[str, ...] = ("chat", "streaming", "tools")
+    max_output: int | None = None
+
+
+class _BuiltInFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    model: tuple[_BuiltIn, ...]
+
+
+def build_catalogue(
+    settings: Settings, local: Iterable[LocalModel], providers: Mapping[str, Provider] | None = None
+) -> Catalogue:
+    """The catalogue of this installation. Raises CatalogueError.
+
+    An id of the operator's own replaces the built-in one. A target whose provider lacks its credential is left out; a
+    built-in id without any target is served by the embedded model as a labelled stand-in in development, and by nobody
+    in production.
+    """
+    providers = resolve_providers(settings) if providers is None else providers
+    local = tuple(local)
+    _check_rows(settings, providers)
+    production = settings.serve.mode == "production"
+    stand_in = next((model for model in local if model.id == settings.engine.model and not production), None)
+    maker = _Maker(providers, stand_in)
+    own = [maker.own(row) for row in settings.model]
+    embedded = [_embedded(model) for model in local]
+    taken = {name for model in (*own, *embedded) for name in (model.id, *model.aliases)}
+    built_in = [maker.built_in(row) for row in _built_in_rows() if row.id not in taken]
+    return Catalogue([*own, *embedded, *built_in], default=settings.engine.model if local else None)
+
+
+def specs(settings: Settings) -> tuple[ProviderSpec, ...]:
+    """The providers of this installation's rows, resolved."""
+    found = resolve_providers(settings)
+    return tuple(found[row.name].spec for row in settings.provider)
+
+
+@cache
+def _built_in_rows() -> tuple[_BuiltIn, ...]:
+    text = files("penstock.providers.catalogue").joinpath("models.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), _BuiltInFile).model
+
+
+class _Maker:
+    """Makes models of rows, with what is known of their targets."""
+
+    def __init__(self, providers: Mapping[str, Provider], stand_in: LocalModel | None) -> None:
+        self._providers = providers
+        self._stand_in = stand_in
+        self._prices = Prices()
+
+    def own(self, row: ModelRow) -> Model:
+        """A model of the operator's own."""
+        rate = _rate(row)
+        wanted = [(t.provider, t.model, t.weight, t.context_window or row.context_window) for t in row.targets]
+        targets = self._targets(wanted)
+        timeouts = Timeouts(
+            first_token_s=row.first_token_timeout_s, idle_s=row.idle_timeout_s, total_s=row.total_timeout_s
+        )
+        model = Model(
+            id=row.id,
+            owner=row.owner,
+            aliases=row.aliases,
+            input=row.input,
+            context_window=row.context_window,
+            max_output=row.max_output,
+            capabilities=row.capabilities,
+            routing=Routing(
+                strategy=row.strategy,
+                max_attempts=row.max_attempts,
+                hedge=row.hedge,
+                hedge_share=row.hedge_share,
+                timeouts=timeouts,
+            ),
+            rate=rate,
+        )
+        if not targets:
+            model = msgspec.structs.replace(model, credential_env=self._missing(t.provider for t in row.targets))
+            return self._stood_in(model) if row.stand_in else model
+        return _served(model, targets)
+
+    def built_in(self, row: _BuiltIn) -> Model:
+        """A built-in id, served by the real thing where a credential for it stands in the environment."""
+        wanted = [(t.provider, self._profiled(t.provider, t.model), 1, t.context_window) for t in row.targets]
+        targets = self._targets(wanted)
+        model = Model(id=row.id, owner=row.owner, aliases=row.aliases, regions=row.regions)
+        if not targets:
+            missing = self._missing(t.provider for t in row.targets)
+            return self._stood_in(msgspec.structs.replace(model, credential_env=missing))
+        real: dict[str, Any] = {name: getattr(row, name) for name in ("input", "capabilities", "max_output")}
+        return _served(msgspec.structs.replace(model, **real), targets)
+
+    def _targets(self, wanted: Iterable[tuple[str, str, int, int | None]]) -> tuple[Target, ...]:
+        made = []
+        for name, model, weight, window in wanted:
+            provider = self._providers[name]
+            if provider.missing is not None:
+                continue
+            known = self._prices.of(provider, model)
+            made.append(
+                Target(
+                    provider=name,
+                    model=model,
+                    weight=weight,
+                    context_window=window or known.context_window,
+                    rate=known.rate,
+                )
+            )
+        return tuple(made)
+
+    def _missing(self, names: Iterable[str]) -> str | None:
+        """What to set for any of the providers to be called: ``A, or B and C``."""
+        missing = [found for name in names if (found := self._providers[name].missing)]
+        return ", or ".join(dict.fromkeys(missing)) or None
+
+    def _profiled(self, provider: str, model: str) -> str:
+        region = self._providers[provider].spec.region or ""
+        for mark, areas in (("{geo}", _GEO), ("{area}", _AREA)):
+            model = model.replace(mark, next(area for prefix, area in areas if region.startswith(prefix)))
+        return model
+
+    def _stood_in(self, model: Model) -> Model:
+        stand_in = self._stand_in
+        if stand_in is None:
+            return model
+        return msgspec.structs.replace(
+            model,
+            input=("text",),
+            context_window=stand_in.context_window,
+            max_output=stand_in.context_window,
+            capabilities=EMBEDDED_CAPABILITIES,
+            targets=(Target(provider=stand_in.provider, model=stand_in.id),),
+            stand_in=stand_in.id,
+        )
+
+
+def _served(model: Model, targets: tuple[Target, ...]) -> Model:
+    """The model with its targets: the widest window of them, and the price of the first that is known."""
+    windows = [target.context_window for target in targets]
+    window = model.context_window
+    if window is None and None not in windows:
+        window = max(filter(None, windows))
+    rate = model.rate or next((target.rate for target in targets if target.rate is not None), None)
+    return msgspec.structs.replace(model, targets=targets, context_window=window, rate=rate)
+
+
+def _check_rows(settings: Settings, providers: Mapping[str, Provider]) -> None:
+    names: set[str] = set()
+    for row in settings.model:
+        for name in (row.id, *row.aliases):
+            if _MODEL_ID.fullmatch(name) is None:
+                what = "id" if name == row.id else f"alias {shown(name)}"
+                raise CatalogueError(
+                    f"[[model]] {shown(row.id)}: bad {what}; use 1-128 of A-Z a-z 0-9 . _ : / @ + -, "
+                    "first a letter, a digit or @"
+                )
+            if name in names:
+                raise CatalogueError(f"[[model]] '{row.id}': the name '{name}' is used twice")
+            names.add(name)
+        _check_targets(row, providers)
+
+
+def _check_targets(row: ModelRow, providers: Mapping[str, Provider]) -> None:
+    if not row.targets:
+        raise CatalogueError(f"[[model]] '{row.id}': targets is empty; name at least one provider and model")
+    for target in row.targets:
+        if target.provider not in providers:
+            own = sorted(name for name, provider in providers.items() if not provider.built_in)
+            known = ", ".join([*own, "and the built-in ones of docs/providers.md"])
+            raise CatalogueError(f"[[model]] '{row.id}': unknown provider {shown(target.provider)} (known: {known})")
+        if not target.model.strip():
+            raise CatalogueError(f"[[model]] '{row.id}': a target's model is empty; write the provider's own id")
+
+
+def _rate(row: ModelRow) -> Rate | None:
+    price = row.price
+    if price is None:
+        return None
+    try:
+        numbers = [
+            None if value is None else Decimal(str(value))
+            for value in (price.input, price.output, price.cached_input, price.cache_write)
+        ]
+    except InvalidOperation:
+        raise CatalogueError(f"[[model]] '{row.id}': a price is not a number; write 3 or \"0.25\"") from None
+    if any(number is not None and not (number.is_finite() and number >= 0) for number in numbers):
+        raise CatalogueError(f"[[model]] '{row.id}': a price is negative or not finite")
+    entry, output, cached, write = numbers
+    assert entry is not None
+    assert output is not None
+    return Rate(input=entry, output=output, cached_input=cached, cache_write=write, currency=price.currency)
+
+
+def _embedded(local: LocalModel) -> Model:
+    return Model(
+        id=local.id,
+        owner="penstock",
+        context_window=local.context_window,
+        max_output=local.context_window,
+        capabilities=EMBEDDED_CAPABILITIES,
+        targets=(Target(provider=local.provider, model=local.id),),
+    )
