@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from penstock.providers.catalogue.credentials import secret_variables
 from tests.needs import require, require_program
 from tests.postgres import Postgres, running_postgres
 from tests.server import ROOT, Server, running
@@ -18,6 +19,9 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(("PENSTOCK_", "HEROKU_")) and name != "PENSTOCK_REQUIRE_ALL":
             del os.environ[name]
+    # A developer's own accounts must not serve, nor pay for, what the tests ask.
+    for name in secret_variables(()) | {"AWS_REGION", "AWS_DEFAULT_REGION", "AZURE_OPENAI_ENDPOINT"}:
+        os.environ.pop(name, None)
     # Whoever runs the tests, in one process or in several, has a terminal of some width: what is piped has none.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)

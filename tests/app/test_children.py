@@ -87,7 +87,7 @@ def test_a_drain_while_a_child_cannot_be_started_still_ends_all_others(tmp_path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_only_gateway_workers_hold_the_secrets_of_providers(tmp_path: Path) -> None:
+def test_no_child_holds_the_secret_of_a_provider_in_its_environment(tmp_path: Path) -> None:
     config = tmp_path / "penstock.toml"
     config.write_text(
         f'[[provider]]\nname = "lab"\nbase_url = "http://127.0.0.1:9"\napi_key_env = "{SECRET}"\n'
@@ -96,7 +96,7 @@ def test_only_gateway_workers_hold_the_secrets_of_providers(tmp_path: Path) -> N
     with serving(tmp_path, Path(sys.executable), "--config", str(config), **{SECRET: "s3cret"}) as server:
         family = children(server)
         holders = [pid for pid in family if b"s3cret" in Path(f"/proc/{pid}/environ").read_bytes()]
-        assert (len(family), len(holders)) == (3, 1)
+        assert (len(family), holders) == (3, [])
         assert b"HOME=" in Path(f"/proc/{max(family)}/environ").read_bytes()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import msgspec
 
 from penstock.app.boot import Boot, Serving
-from penstock.app.lifeline import Lifeline
 from penstock.app.logs import set_up_logging
+from penstock.app.serving.lifeline import Lifeline
 from penstock.web.hub import HttpLimits
 from penstock.web.server import Server
 

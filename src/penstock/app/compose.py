@@ -4,7 +4,7 @@ import hashlib
 
 from penstock.app.boot import Boot, Serving
 from penstock.app.home import Home, open_database
-from penstock.app.upstreams import Upstreams
+from penstock.app.serving.upstreams import Upstreams
 from penstock.gateway.admit import Recent
 from penstock.gateway.endpoints import Gateway
 from penstock.gateway.pages import Health

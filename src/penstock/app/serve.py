@@ -21,8 +21,8 @@ from penstock.app.home import Home, HomeError, database_name
 from penstock.app.listeners import PortError, bind, url_of
 from penstock.app.logs import set_up_logging
 from penstock.app.processes import ChildFailed, ChildProcess
-from penstock.app.reload import Reloader
-from penstock.app.serving import plan, serving
+from penstock.app.serving.plan import plan, serving
+from penstock.app.serving.reload import Reloader
 from penstock.domain.catalogue import Catalogue
 from penstock.engine.supervised import EngineFailed
 from penstock.engine.weights import WeightsError

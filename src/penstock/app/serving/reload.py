@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.app.boot import EngineAddress, Serving
-from penstock.app.serving import Plan, plan, serving
+from penstock.app.serving.plan import Plan, plan, serving
 from penstock.providers.catalogue import CatalogueError
 from penstock.settings.load import SettingsError
 from penstock.settings.tree import Settings
