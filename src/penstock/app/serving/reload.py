@@ -21,7 +21,8 @@ _LOOK_S = 0.5
 _LIVE = ("provider", "model", "upstream")
 _NOT_TAKEN = (SettingsError, CatalogueError, StoreError, OSError)
 
-_Seen = tuple[tuple[str, int, int], ...]
+# Time and size by name.
+_Seen = dict[str, tuple[int, int]]
 
 
 class Reloader:
@@ -54,6 +55,8 @@ class Reloader:
             if asked or (now != self._seen and now == candidate):
                 self._seen = now
                 await self._reload(tell)
+                # A file that is named since then is new; one that changed while it was read must count as changed.
+                self._seen = {name: now.get(name, found) for name, found in self._look().items()}
             candidate = now
 
     async def _wait(self) -> bool:
@@ -67,19 +70,19 @@ class Reloader:
 
     def _look(self) -> _Seen:
         """Name, time and size of the file and of those that it names."""
-        seen = []
+        seen: _Seen = {}
         files = [row.api_key_file for row in self._settings.provider if row.api_key_file]
         try:
             files += [str(path)] if (path := self._file()) else []
         except SettingsError:
-            return ()
+            return {}
         for name in files:
             try:
                 found = Path(name).stat()
             except OSError:
                 continue
-            seen.append((name, found.st_mtime_ns, found.st_size))
-        return tuple(seen)
+            seen[name] = (found.st_mtime_ns, found.st_size)
+        return seen
 
     async def _reload(self, tell: Callable[[Serving], Awaitable[list[str]]]) -> None:
         try:
@@ -95,7 +98,6 @@ class Reloader:
             changes.append("upstream")
         live = {name: getattr(settings, name) for name in _LIVE}
         self._settings = msgspec.structs.replace(self._settings, **live)
-        self._seen = self._look()
         self._plan = made
         refusals = await tell(serving(self._settings, made))
         for refusal in refusals:
