@@ -24,6 +24,7 @@ def model_entry(model: Model) -> dict[str, Any]:
         "max_output_tokens": model.max_output,
         "capabilities": list(model.capabilities),
         "input": list(model.input),
+        "price": model.rate,
         "aliases": list(model.aliases),
         "stand_in": model.stand_in is not None,
         "served_by": model.stand_in or (model.targets[0].model if model.targets else None),

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from penstock.app.boot import EngineAddress, Serving, Upstream
 from penstock.domain.catalogue import Catalogue
+from penstock.engine.weights import Weights
 from penstock.providers.catalogue import CatalogueError, LocalModel, Provider, build_catalogue, resolve_providers
 from penstock.providers.catalogue.credentials import Stored, nothing_stored
 from penstock.providers.registry import make_transport
@@ -49,6 +51,19 @@ def serving(settings: Settings, made: Plan) -> Serving:
         default=default.id if default else None,
         upstreams=tuple(Upstream(spec=one.spec, credential=one.credential) for one in made.needed()),
         bounds=settings.upstream,
+    )
+
+
+def expected_engines(settings: Settings) -> tuple[EngineAddress, ...]:
+    """The engines of a server with these settings, by the weights that are here now. Raises WeightsError."""
+    engine = settings.engine
+    if not engine.enabled:
+        return ()
+    windows = {model.id: model.context_length or engine.context for model in Weights(Path(settings.home)).list()}
+    windows.setdefault(engine.model, engine.context)
+    return tuple(
+        EngineAddress(model_id=name, base="", key="", context=min(window, engine.context), slots=engine.slots)
+        for name, window in windows.items()
     )
 
 

@@ -19,7 +19,7 @@ _REDRAW_S = 0.1
 _BAR = 30
 
 
-@click.command("models")
+@click.command("models:local")
 @json_option
 def list_weights(json_: bool) -> None:
     """List the model weights on this machine."""

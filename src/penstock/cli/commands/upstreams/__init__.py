@@ -1,0 +1,1 @@
+"""The commands about what serves models: the catalogue, the providers behind it, and whether they work."""
