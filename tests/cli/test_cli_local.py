@@ -36,8 +36,8 @@ def test_settings_masks_secrets(offline: Penstock) -> None:
 
 
 def test_no_weights_yet_says_how_to_get_some(offline: Penstock) -> None:
-    assert "penstock models:pull" in offline.ok("models")
-    assert offline.json("models", "--json") == []
+    assert "penstock models:pull" in offline.ok("models:local")
+    assert offline.json("models:local", "--json") == []
 
 
 def test_a_file_that_is_no_gguf_is_not_added(offline: Penstock, tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_a_model_is_removed_by_its_id_and_an_unknown_one_refused(offline: Pensto
     file = tmp_path / "mine.gguf"
     file.write_bytes(tiny_gguf())
     offline.ok("models:add", str(file), "--as", "mine")
-    [entry] = offline.json("models", "--json")
+    [entry] = offline.json("models:local", "--json")
     assert offline.ok("models:remove", "mine") == "Removed mine"
-    assert offline.json("models", "--json") == []
+    assert offline.json("models:local", "--json") == []
     assert not Path(entry["path"]).exists()
     assert file.exists()
     assert "mine" in offline.refused("models:remove", "mine")

@@ -144,7 +144,7 @@ class Registry:
             index = self._read()
             model = index.models.pop(model_id, None)
             if model is None:
-                raise WeightsError(f"'{model_id[:80]}' is not here; penstock models lists what is")
+                raise WeightsError(f"'{model_id[:80]}' is not here; penstock models:local lists what is")
             self._write(index)
             try:
                 (self.folder / model.path).unlink(missing_ok=True)
