@@ -70,7 +70,8 @@ MEANING = {
 SETTINGS_HEAD = """# Settings
 
 Every setting has one name. A flag of `penstock serve` wins over the environment, the environment over
-`penstock.toml`, the file over the default. They are read once, at the start. An unknown name or a bad value stops
+`penstock.toml`, the file over the default. They are read at the start; providers, models and `upstream.*` also
+[while it runs](providers.md#reload). An unknown name or a bad value stops
 the start with one line that says which, and for the file where: `penstock.toml:7: ...`.
 
 The file is the one that `PENSTOCK_CONFIG` names, else `penstock.toml` in the working folder, else in the home. A setting
@@ -84,8 +85,8 @@ The file is the one that `PENSTOCK_CONFIG` names, else `penstock.toml` in the wo
 ROWS_HEAD = """
 ## Rows
 
-Two lists can only be given in the file. Secrets never stand in it: a provider names the environment variable that
-holds its key.
+Two lists can only be given in the file, which is read again when it changes. Secrets never stand in it: a provider names the
+environment variable or the file that holds its key ([providers.md](providers.md)).
 
 ```toml
 [[provider]]

@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
+from penstock.app.boot import Serving
+from penstock.app.serving.plan import plan
+from penstock.app.serving.reload import Reloader
+from penstock.settings.tree import Settings
 from tests.gateway.conftest import ANSWER, DONE, control, delta
 from tests.server import Server, descendants, running
 from tests.upstream import Exchange, ScriptedUpstream
@@ -258,3 +263,32 @@ def answers_control(live: Reloading) -> bool:
         return httpx.get(f"{live.server.control}/available-models").status_code == 200
     except httpx.HTTPError:
         return False
+
+
+MINE = {"id": "mine", "targets": [{"provider": "ollama", "model": "x"}]}
+
+
+def test_what_one_child_cannot_apply_is_taken_back_from_all(caplog: pytest.LogCaptureFixture) -> None:
+    old, new = (msgspec.convert({"home": "/nowhere", "model": rows}, Settings) for rows in ([], [MINE]))
+    told: list[list[str]] = []
+
+    async def reload() -> None:
+        reloader = Reloader(old, load=lambda: new, file=lambda: None)
+        reloader.begin(plan(old, environ={}), ())
+        over = asyncio.Event()
+
+        async def tell(serving: Serving) -> list[str]:
+            told.append([model.id for model in serving.models])
+            if len(told) == 2:
+                over.set()
+            return ["gateway worker 2: no such library"] if len(told) == 1 else []
+
+        reloader.ask()
+        running = asyncio.create_task(reloader.run(tell))
+        await over.wait()
+        await asyncio.sleep(0)  # the line of the log
+        running.cancel()
+
+    asyncio.run(reload())
+    assert ["mine" in models for models in told] == [True, False]
+    assert "not reloaded, the old one stays: gateway worker 2: no such library" in caplog.text

@@ -20,16 +20,16 @@ def settings(*rows: Mapping[str, Any]) -> Settings:
     return msgspec.convert({"provider": list(rows)}, Settings)
 
 
-def resolved(name: str, row: Mapping[str, Any] | None = None, **environ: str) -> Provider:
+def resolved(name: str, row: Mapping[str, Any] | None = None, /, **environ: str) -> Provider:
     """The provider of that name, with this row of its own or as it is built in."""
-    rows = [] if row is None else [{"name": name} | row]
+    rows = [] if row is None else [{"name": name, **row}]
     return resolve_providers(settings(*rows), environ)[name]
 
 
 def refusal(**row: Any) -> str:
     """The one line for a row that must be refused."""
     with pytest.raises(CatalogueError) as caught:
-        resolve_providers(settings({"name": "lab"} | row), {"LAB_KEY": "s3cret"})
+        resolve_providers(settings({"name": "lab", **row}), {"LAB_KEY": "s3cret"})
     said = str(caught.value)
     assert said.startswith("[[provider]] 'lab': ")
     assert "\n" not in said
@@ -143,10 +143,10 @@ def test_a_stored_credential_is_asked_for_by_the_providers_name() -> None:
 def test_bedrock_takes_what_awss_own_tools_take() -> None:
     missing = resolved("bedrock", AWS_ACCESS_KEY_ID="AKIA")
     assert missing.missing == "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    keys = resolved("bedrock", **AWS, AWS_SESSION_TOKEN="token").credential
+    keys = resolved("bedrock", None, **AWS, AWS_SESSION_TOKEN="token").credential
     assert keys is not None
     assert (keys.access_key_id, keys.secret, keys.session_token) == ("AKIA", "aws-secret", "token")
-    bearer = resolved("bedrock", **AWS, AWS_BEARER_TOKEN_BEDROCK="b").credential
+    bearer = resolved("bedrock", None, **AWS, AWS_BEARER_TOKEN_BEDROCK="b").credential
     assert bearer is not None
     assert (bearer.access_key_id, bearer.secret) == (None, "b")
 

@@ -96,19 +96,26 @@ class Reloader:
         changes = _changes(self._plan, made)
         if settings.upstream != self._settings.upstream:
             changes.append("upstream")
-        live = {name: getattr(settings, name) for name in _LIVE}
-        self._settings = msgspec.structs.replace(self._settings, **live)
+        old = self._settings, self._plan
+        self._settings = _taken(self._settings, settings)
         self._plan = made
-        refusals = await tell(serving(self._settings, made))
-        for refusal in refusals:
-            _log.error("configuration not taken by %s", refusal)
+        if refusals := await tell(serving(self._settings, made)):
+            # All or none: a child that is started again must not fail on what another could not apply.
+            self._settings, self._plan = old
+            await tell(serving(*old))
+            _log.error("configuration not reloaded, the old one stays: %s", "; ".join(refusals))
+            return
         _log.info("configuration reloaded: %s", ", ".join(changes) or "nothing has changed")
 
     def _read(self) -> tuple[Settings, Plan]:
         settings = self._load()
         # What needs a restart is judged as it was at the start: the mode decides about stand-ins, for one.
-        live = {name: getattr(settings, name) for name in _LIVE}
-        return settings, plan(msgspec.structs.replace(self._settings, **live), self._engines)
+        return settings, plan(_taken(self._settings, settings), self._engines)
+
+
+def _taken(old: Settings, new: Settings) -> Settings:
+    """The old settings with what a reload takes of the new ones."""
+    return msgspec.structs.replace(old, **{name: getattr(new, name) for name in _LIVE})
 
 
 def _elsewhere(old: Settings, new: Settings) -> list[str]:
