@@ -12,6 +12,7 @@ from penstock.providers.transport import Endpoint, Transport
 KINDS: Mapping[str, str] = {
     "openai": "penstock.providers.openai.adapter",
     "azure": "penstock.providers.openai.azure",
+    "anthropic": "penstock.providers.anthropic.adapter",
 }
 
 

@@ -1,0 +1,283 @@
+"""Reads answers of the Messages API: the events of a stream, and the one object of a plain answer."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from penstock.domain.errors import UpstreamError
+from penstock.domain.usage import Usage
+from penstock.providers import faults
+from penstock.providers.anthropic.errors import fault_of
+from penstock.providers.anthropic.thinking import Proof
+from penstock.providers.parts import Part
+from penstock.providers.sse import SseParser
+from penstock.providers.wire_out import Call, Delta, Finish, Function, Reasoning
+
+# pause_turn ends a turn that wants to be continued, which only the vendor's own tools do (2026-11).
+_FINISH: dict[str, Finish] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "pause_turn": "length",
+    "refusal": "content_filter",
+}
+
+
+class _Details(msgspec.Struct):
+    thinking_tokens: int = 0
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    output_tokens_details: _Details | None = None
+
+
+class _Block(msgspec.Struct):
+    type: str
+    text: str = ""
+    thinking: str = ""
+    signature: str = ""
+    data: str = ""
+    id: str = ""
+    name: str = ""
+    input: msgspec.Raw = msgspec.Raw()
+
+
+class _Delta(msgspec.Struct):
+    type: str = ""
+    text: str = ""
+    partial_json: str = ""
+    thinking: str = ""
+    signature: str = ""
+    stop_reason: str | None = None
+
+
+class _Start(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+class _Event(msgspec.Struct):
+    """Any event; what a kind does not have is absent. New kinds may come and are passed over."""
+
+    type: str
+    index: int = 0
+    delta: _Delta | None = None
+    content_block: _Block | None = None
+    message: _Start | None = None
+    usage: _Usage | None = None
+
+
+class _Message(msgspec.Struct):
+    type: str
+    content: list[_Block] = []
+    stop_reason: str | None = None
+    usage: _Usage | None = None
+
+
+_event = msgspec.json.Decoder(_Event)
+_message = msgspec.json.Decoder(_Message)
+
+
+class _Open:
+    """A block of a streamed answer under way. ``call`` is the number of its call, -1 when it is none."""
+
+    __slots__ = ("call", "given", "length", "proof")
+
+    def __init__(self, block: _Block, call: int) -> None:
+        self.call = call
+        self.given = _input(block)
+        self.length = len(block.thinking)
+        self.proof = block.signature
+
+
+class MessageReader:
+    """One streamed answer. ``show`` is whether the client asked to see what the model thinks; ``credential`` is what an
+    error must not quote."""
+
+    def __init__(self, *, show: bool, credential: str | None = None) -> None:
+        self.done = False
+        self._show = show
+        self._credential = credential
+        self._parser = SseParser()
+        self._blocks: dict[int, _Open] = {}
+        self._calls = 0
+        self._proof = Proof()
+        self._unseen = 0  # tokens of thoughts that the client does not see: the next part that it sees carries them
+        self._usage = _Usage()
+        self._finish: Finish | None = None
+
+    def feed(self, block: bytes) -> Iterator[Part]:
+        """The parts that a block completes, those before a failure first. Raises UpstreamError."""
+        try:
+            payloads = self._parser.feed(block)
+        except ValueError as error:
+            raise UpstreamError("upstream_error", f"{error}.") from error
+        for payload in payloads:
+            if self.done:
+                return
+            try:
+                event = _event.decode(payload)
+            except (ValueError, RecursionError) as error:
+                raise UpstreamError("upstream_error", "The upstream sent an event that cannot be read.") from error
+            if (part := self._part(event, payload)) is not None:
+                yield part
+
+    def end(self) -> Iterator[Part]:
+        """Nothing: only message_stop ends an answer."""
+        return iter(())
+
+    def _part(self, event: _Event, payload: bytes) -> Part | None:
+        kind = event.type
+        if kind == "content_block_delta":
+            return self._delta(event.index, event.delta) if event.delta is not None else None
+        if kind == "content_block_start":
+            return self._start(event.index, event.content_block) if event.content_block is not None else None
+        if kind == "content_block_stop":
+            return self._stop(event.index)
+        if kind == "message_start":
+            return self._counted(event.message.usage if event.message is not None else None, estimated=True)
+        if kind == "message_delta":
+            return self._end_of_turn(event)
+        if kind == "message_stop":
+            if self._finish is None:
+                raise UpstreamError("upstream_error", "The upstream ended its answer without a reason.")
+            self.done = True
+        elif kind == "error":
+            raise fault_of(200, {}, faults.read_fault(payload, credential=self._credential))
+        return None
+
+    def _start(self, index: int, block: _Block) -> Part | None:
+        if block.type == "tool_use":
+            self._blocks[index] = _Open(block, self._calls)
+            self._calls += 1
+            return self._shown(Delta(tool_calls=[_call(self._calls - 1, block, "")]))
+        if block.type == "text":
+            return self._shown(Delta(content=block.text)) if block.text else None
+        if block.type == "thinking":
+            self._blocks[index] = _Open(block, -1)
+            return self._thought(block.thinking)
+        if block.type == "redacted_thinking":
+            self._proof.encrypted(block.data)
+        return None
+
+    def _delta(self, index: int, delta: _Delta) -> Part | None:
+        if delta.text:
+            return self._shown(Delta(content=delta.text))
+        block = self._blocks.get(index)
+        if block is None:
+            return None
+        if delta.partial_json and block.call >= 0:
+            block.given = ""
+            return self._shown(_arguments(block.call, delta.partial_json))
+        if delta.thinking:
+            block.length += len(delta.thinking)
+            return self._thought(delta.thinking)
+        block.proof += delta.signature
+        return None
+
+    def _stop(self, index: int) -> Part | None:
+        block = self._blocks.pop(index, None)
+        if block is None:
+            return None
+        if block.call < 0:
+            self._proof.thoughts(block.length, block.proof)
+            return None
+        # No fragment came: the arguments are what the block began with, an empty object for a call without any.
+        return self._shown(_arguments(block.call, block.given)) if block.given else None
+
+    def _end_of_turn(self, event: _Event) -> Part | None:
+        counted = self._counted(event.usage, estimated=False)
+        reason = event.delta.stop_reason if event.delta is not None else None
+        if reason is None or self._finish is not None:
+            return counted
+        self._finish = _finish(reason, self._calls)
+        proof = self._proof.signature if self._show else None
+        deltas = [Delta(reasoning=Reasoning(signature=proof))] if proof else []
+        tokens, self._unseen = self._unseen, 0
+        return Part(0, deltas, tokens, finish=self._finish, usage=counted.usage if counted else None)
+
+    def _counted(self, usage: _Usage | None, *, estimated: bool) -> Part | None:
+        """The counts so far: those of the end are cumulative and leave out what the start has said."""
+        if usage is None:
+            return None
+        for name in _Usage.__struct_fields__:
+            if (value := getattr(usage, name)) is not None:
+                setattr(self._usage, name, value)
+        return Part(0, [], usage=_counts(self._usage, estimated=estimated))
+
+    def _thought(self, text: str) -> Part | None:
+        if not text:
+            return None
+        if not self._show:
+            self._unseen += 1
+            return None
+        return Part(0, [Delta(reasoning=Reasoning(thinking=text))], 1)
+
+    def _shown(self, delta: Delta) -> Part:
+        tokens, self._unseen = self._unseen + 1, 0
+        return Part(0, [delta], tokens)
+
+
+def whole(body: bytes, *, show: bool, credential: str | None = None) -> list[Part]:
+    """The parts of a plain answer. Raises UpstreamError, also for an error in a 200."""
+    try:
+        message = _message.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise UpstreamError("upstream_error", "The upstream's answer cannot be read.") from error
+    if message.type == "error":
+        raise fault_of(200, {}, faults.read_fault(body, credential=credential))
+    if message.type != "message" or message.stop_reason is None:
+        raise UpstreamError("upstream_error", "The upstream sent no answer.")
+    deltas: list[Delta] = []
+    proof, calls = Proof(), 0
+    for block in message.content:
+        if block.type == "text":
+            deltas.append(Delta(content=block.text))
+        elif block.type == "tool_use":
+            deltas.append(Delta(tool_calls=[_call(calls, block, _input(block))]))
+            calls += 1
+        elif block.type == "thinking" and show:
+            deltas.append(Delta(reasoning=Reasoning(thinking=block.thinking)))
+            proof.thoughts(len(block.thinking), block.signature)
+        elif block.type == "redacted_thinking":
+            proof.encrypted(block.data)
+    if show and (signature := proof.signature):
+        deltas.append(Delta(reasoning=Reasoning(signature=signature)))
+    usage = _counts(message.usage, estimated=False) if message.usage is not None else None
+    return [Part(0, deltas, len(deltas), finish=_finish(message.stop_reason, calls), usage=usage)]
+
+
+def _call(number: int, block: _Block, arguments: str) -> Call:
+    function = Function(name=block.name, arguments=arguments)
+    return Call(index=number, id=block.id, type="function", function=function)
+
+
+def _input(block: _Block) -> str:
+    given = bytes(block.input)
+    return "{}" if given in (b"", b"null") else given.decode()
+
+
+def _arguments(number: int, fragment: str) -> Delta:
+    return Delta(tool_calls=[Call(index=number, function=Function(arguments=fragment))])
+
+
+def _finish(reason: str, calls: int) -> Finish:
+    """A reason that is newer than this code ends the answer all the same."""
+    return _FINISH.get(reason, "tool_calls" if calls else "stop")
+
+
+def _counts(usage: _Usage, *, estimated: bool) -> Usage:
+    read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
+    return Usage(
+        input_tokens=(usage.input_tokens or 0) + read + written,
+        output_tokens=usage.output_tokens or 0,
+        cached_input_tokens=read,
+        cache_write_tokens=written,
+        reasoning_tokens=usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else 0,
+        estimated=estimated,
+    )

@@ -1,0 +1,190 @@
+"""A chat request in the words of the Messages API. Pure: a bound request in, the body out."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from penstock.domain.chat import BoundRequest, ChatRequest, Json, NamedToolChoice, ResponseFormat, Tool
+from penstock.domain.errors import PenstockError
+from penstock.providers.anthropic import fields
+from penstock.providers.anthropic.claude import Claude, claude
+from penstock.providers.anthropic.fields import FIELDS
+from penstock.providers.anthropic.thinking import Plan, blocks_of, plan, room
+from penstock.providers.turns import Called, Conversation, InlineImage, Item, LinkedImage, Result, Text, Thought
+from penstock.providers.turns import conversation as conversation_of
+
+__all__ = ["FIELDS", "body", "ignored"]
+
+_CACHED = {"type": "ephemeral"}
+_CHOICES = {"auto": "auto", "required": "any", "none": "none"}
+_encode = msgspec.json.Encoder().encode
+
+Wire = dict[str, Any]
+
+
+def body(request: BoundRequest) -> bytes:
+    """The body of POST /v1/messages. Raises PenstockError for what it cannot say."""
+    chat, model = request.chat, claude(request.target_model)
+    fields.check(chat)
+    talk = conversation_of(chat)
+    wanted = plan(chat, model, resumes=_may_think(talk))
+    left_out = fields.settle(chat, model, wanted, named=ignored(chat) if chat.allow_ignored_params else ())
+    tokens, budget = room(chat.max_output, wanted.budget, model)
+    wire: Wire = {"model": request.target_model, "max_tokens": tokens, "messages": _messages(talk, model)}
+    if chat.stream:
+        wire["stream"] = True
+    if talk.system and (system := _system(talk.system, cached=request.prompt_caching)):
+        wire["system"] = system
+    if chat.tools:
+        wire["tools"] = _tools(chat.tools, model, cached=request.prompt_caching)
+        if choice := _tool_choice(chat, forced="tool_choice" not in left_out):
+            wire["tool_choice"] = choice
+    if wanted.config is not None:
+        wire["thinking"] = wanted.config | {"budget_tokens": budget} if budget else wanted.config
+    wire.update(_sampling(chat, left_out))
+    wire.update(_account(chat))
+    if output := _output(None if "response_format" in left_out else chat.response_format, wanted):
+        wire["output_config"] = output
+    return _encode(wire)
+
+
+def ignored(chat: ChatRequest) -> tuple[str, ...]:
+    """The parameters that have no effect, as far as the id that the client uses says which model it is."""
+    if not chat.allow_ignored_params:
+        return fields.ignored(chat, claude(chat.model), Plan())
+    model = claude(chat.model)
+    return fields.ignored(chat, model, plan(chat, model, resumes=True))
+
+
+def _may_think(talk: Conversation) -> bool:
+    """Whether a model that thinks by budget may: a tool loop under way has to show that it began with thinking."""
+    if len(talk.turns) < 2 or not any(isinstance(item, Result) for item in talk.turns[-1].items):
+        return True
+    return isinstance(talk.turns[-2].items[0], Thought)
+
+
+def _messages(talk: Conversation, model: Claude) -> list[Wire]:
+    """The turns; texts of nothing but blanks are left out, because the vendor refuses them."""
+    thinks = model.thinking != "none"
+    found: list[Wire] = [{"role": turn.role, "content": _blocks(turn.items, thinks=thinks)} for turn in talk.turns]
+    messages = [message for message in found if message["content"]]
+    if not messages:
+        message = "The target of this model needs at least one message of the user."
+        raise PenstockError("invalid_value", message, param="messages")
+    last: Wire = messages[-1]
+    if last["role"] == "assistant" and (end := last["content"][-1])["type"] == "text":
+        end["text"] = end["text"].rstrip()  # the vendor refuses to continue from a blank
+    return messages
+
+
+def _blocks(items: Iterable[Item], *, thinks: bool = True) -> list[Wire]:
+    blocks: list[Wire] = []
+    for item in items:
+        match item:
+            case Text():
+                if not item.text.isspace():
+                    blocks.append({"type": "text", "text": item.text})
+            case Called():
+                blocks.append({"type": "tool_use", "id": item.id, "name": item.name, "input": item.arguments})
+            case Result():
+                blocks.append(_result(item))
+            case InlineImage():
+                source = {"type": "base64", "media_type": item.media_type, "data": item.base64}
+                blocks.append({"type": "image", "source": source})
+            case LinkedImage():
+                blocks.append({"type": "image", "source": {"type": "url", "url": item.url}})
+            case Thought() if thinks:
+                blocks.extend(blocks_of(item.text, item.signature))
+    return blocks
+
+
+def _result(item: Result) -> Wire:
+    result: Wire = {"type": "tool_result", "tool_use_id": item.id}
+    if content := _blocks(item.content):
+        result["content"] = content[0]["text"] if len(content) == 1 and content[0]["type"] == "text" else content
+    return result
+
+
+def _system(texts: list[str], *, cached: bool) -> list[Wire]:
+    blocks: list[Wire] = [{"type": "text", "text": text} for text in texts if not text.isspace()]
+    if cached and blocks:
+        blocks[-1]["cache_control"] = _CACHED
+    return blocks
+
+
+def _tools(tools: list[Tool], model: Claude, *, cached: bool) -> list[Wire]:
+    found = [_tool(tool, model) for tool in tools]
+    if cached:
+        found[-1]["cache_control"] = _CACHED
+    return found
+
+
+def _tool(tool: Tool, model: Claude) -> Wire:
+    function = tool.function
+    schema = function.parameters or {"properties": {}}
+    wire: Wire = {"name": function.name, "input_schema": schema if "type" in schema else {"type": "object"} | schema}
+    if function.description:
+        wire["description"] = function.description
+    if function.strict and model.structured:
+        wire["strict"] = True
+        wire["input_schema"] = _closed(wire["input_schema"])
+    return wire
+
+
+def _tool_choice(chat: ChatRequest, *, forced: bool) -> Wire | None:
+    choice: Wire | None = None
+    if isinstance(chat.tool_choice, NamedToolChoice):
+        choice = {"type": "tool", "name": chat.tool_choice.function.name} if forced else None
+    elif chat.tool_choice is not None:
+        choice = {"type": _CHOICES[chat.tool_choice]} if forced or chat.tool_choice != "required" else None
+    if chat.parallel_tool_calls is not False or chat.tool_choice == "none":
+        return choice
+    return (choice or {"type": "auto"}) | {"disable_parallel_tool_use": True}
+
+
+def _sampling(chat: ChatRequest, left_out: frozenset[str]) -> Wire:
+    if chat.temperature is not None and chat.temperature > 1:
+        message = "Invalid value for 'temperature': the target of this model takes 0 to 1."
+        raise PenstockError("invalid_value", message, param="temperature")
+    wire: Wire = {}
+    if chat.temperature not in (None, 1) and "temperature" not in left_out:
+        wire["temperature"] = chat.temperature
+    if chat.top_p not in (None, 1) and "top_p" not in left_out:
+        wire["top_p"] = chat.top_p
+    if chat.top_k is not None and "top_k" not in left_out:
+        wire["top_k"] = chat.top_k
+    if stops := [chat.stop] if isinstance(chat.stop, str) else chat.stop:
+        wire["stop_sequences"] = [text for text in stops if text]
+    return wire
+
+
+def _account(chat: ChatRequest) -> Wire:
+    wire: Wire = {}
+    if user := chat.user or chat.safety_identifier:
+        wire["metadata"] = {"user_id": user}
+    if tier := fields.TIERS.get(chat.service_tier or ""):
+        wire["service_tier"] = tier
+    return wire
+
+
+def _output(form: ResponseFormat | None, wanted: Plan) -> Wire:
+    wire: Wire = {}
+    if wanted.effort is not None:
+        wire["effort"] = wanted.effort
+    if form is not None and form.type == "json_schema":
+        schema = form.json_schema.schema if form.json_schema else None
+        wire["format"] = {"type": "json_schema", "schema": _closed(schema or {"type": "object"})}
+    return wire
+
+
+def _closed(schema: Json) -> Json:
+    """The schema with every object closed that does not say: the vendor takes no other (2026-11)."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: value if name in ("enum", "const", "default") else _closed(value) for name, value in schema.items()}
+    if closed.get("type") == "object" and "additionalProperties" not in closed:
+        closed["additionalProperties"] = False
+    return closed
