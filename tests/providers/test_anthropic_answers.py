@@ -269,6 +269,26 @@ def test_an_empty_purse_is_the_operators_fault() -> None:
     assert caught.value.code == "upstream_misconfigured"
 
 
+def test_a_prompt_and_a_bound_that_do_not_fit_together_are_too_long() -> None:
+    words = "input length and `max_tokens` exceed context limit: 199000 + 8192 > 200000, decrease either and try again"
+    body = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": words}}).encode()
+    with pytest.raises(UpstreamError) as caught:
+        ask(plainly(body, status="400 Bad Request"))
+    assert caught.value.code == "context_length_exceeded"
+
+
+def test_counts_of_thoughts_are_kept_and_absurd_ones_harm_nobody() -> None:
+    counts = {"input_tokens": -3, "output_tokens": 9, "output_tokens_details": {"thinking_tokens": 4}}
+    body = json.loads(DOUBLE.plain(Answer())) | {"usage": counts}
+    assert ask(plainly(json.dumps(body).encode())).usage == Usage(output_tokens=9, reasoning_tokens=4)
+
+
+def test_the_inputs_counts_are_there_before_the_answer_is_over() -> None:
+    events = DOUBLE.events(ALL)[:-2]
+    usage = ask(streaming(events), stream=True).usage
+    assert usage == Usage(input_tokens=20, output_tokens=1, cached_input_tokens=8, cache_write_tokens=5, estimated=True)
+
+
 @pytest.mark.parametrize("body", [b"", b'{"type":"mess', b"{}", b'{"type":"message","content":[]}', b"[]"])
 def test_a_plain_answer_that_is_none_is_an_error(body: bytes) -> None:
     with pytest.raises(UpstreamError):

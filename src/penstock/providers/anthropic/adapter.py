@@ -4,8 +4,7 @@ from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
 from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
 from penstock.providers.anthropic import request as wire
-from penstock.providers.anthropic.errors import fault_of
-from penstock.providers.anthropic.events import MessageReader, whole
+from penstock.providers.anthropic.events import MessageReader, fault_of, whole
 from penstock.providers.dialect import Call, Reader, TranslatedAdapter
 from penstock.providers.parts import Part
 from penstock.providers.spec import Bound

@@ -1,13 +1,13 @@
-"""Reads answers of the Messages API: the events of a stream, and the one object of a plain answer."""
+"""Reads answers of the Messages API: the events of a stream, the one object of a plain answer, and failures."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers import faults
-from penstock.providers.anthropic.errors import fault_of
 from penstock.providers.anthropic.thinking import Proof
 from penstock.providers.parts import Part
 from penstock.providers.sse import SseParser
@@ -25,6 +25,24 @@ _FINISH: dict[str, Finish] = {
 }
 
 
+# platform.claude.com, "Claude API errors", 2026-11.
+_STATUS = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+_TOO_LONG = re.compile(r"prompt is too long|exceeds? (?:the )?(?:model's )?(?:maximum )?context (?:limit|window)")
+# Both come as 400 invalid_request_error, and neither is the client's fault.
+_UNPAID = re.compile(r"credit balance is too low|reached your specified (?:workspace )?API usage limits", re.IGNORECASE)
+
+
 class _Details(msgspec.Struct):
     thinking_tokens: int = 0
 
@@ -37,8 +55,10 @@ class _Usage(msgspec.Struct):
     output_tokens_details: _Details | None = None
 
 
-class _Block(msgspec.Struct):
-    type: str
+class _Piece(msgspec.Struct):
+    """A block, or a delta of one or of the message: what a kind does not have is absent."""
+
+    type: str = ""
     text: str = ""
     thinking: str = ""
     signature: str = ""
@@ -46,36 +66,25 @@ class _Block(msgspec.Struct):
     id: str = ""
     name: str = ""
     input: msgspec.Raw = msgspec.Raw()
-
-
-class _Delta(msgspec.Struct):
-    type: str = ""
-    text: str = ""
     partial_json: str = ""
-    thinking: str = ""
-    signature: str = ""
     stop_reason: str | None = None
 
 
-class _Start(msgspec.Struct):
+class _Message(msgspec.Struct):
+    type: str = ""
+    content: list[_Piece] = []
+    stop_reason: str | None = None
     usage: _Usage | None = None
 
 
 class _Event(msgspec.Struct):
-    """Any event; what a kind does not have is absent. New kinds may come and are passed over."""
+    """Any event. New kinds may come and are passed over."""
 
     type: str
     index: int = 0
-    delta: _Delta | None = None
-    content_block: _Block | None = None
-    message: _Start | None = None
-    usage: _Usage | None = None
-
-
-class _Message(msgspec.Struct):
-    type: str
-    content: list[_Block] = []
-    stop_reason: str | None = None
+    delta: _Piece | None = None
+    content_block: _Piece | None = None
+    message: _Message | None = None
     usage: _Usage | None = None
 
 
@@ -88,7 +97,7 @@ class _Open:
 
     __slots__ = ("call", "given", "length", "proof")
 
-    def __init__(self, block: _Block, call: int) -> None:
+    def __init__(self, block: _Piece, call: int) -> None:
         self.call = call
         self.given = _input(block)
         self.length = len(block.thinking)
@@ -131,6 +140,12 @@ class MessageReader:
         """Nothing: only message_stop ends an answer."""
         return iter(())
 
+    def message(self, message: _Message, reason: str) -> Iterator[Part]:
+        """A plain answer: every block begins and ends at once."""
+        for index, block in enumerate(message.content):
+            yield from filter(None, (self._start(index, block), self._stop(index)))
+        yield self._end_of_turn(reason, message.usage)
+
     def _part(self, event: _Event, payload: bytes) -> Part | None:
         kind = event.type
         if kind == "content_block_delta":
@@ -142,7 +157,9 @@ class MessageReader:
         if kind == "message_start":
             return self._counted(event.message.usage if event.message is not None else None, estimated=True)
         if kind == "message_delta":
-            return self._end_of_turn(event)
+            if self._finish is None and event.delta is not None and event.delta.stop_reason is not None:
+                return self._end_of_turn(event.delta.stop_reason, event.usage)
+            return self._counted(event.usage, estimated=False)
         if kind == "message_stop":
             if self._finish is None:
                 raise UpstreamError("upstream_error", "The upstream ended its answer without a reason.")
@@ -151,7 +168,7 @@ class MessageReader:
             raise fault_of(200, {}, faults.read_fault(payload, credential=self._credential))
         return None
 
-    def _start(self, index: int, block: _Block) -> Part | None:
+    def _start(self, index: int, block: _Piece) -> Part | None:
         if block.type == "tool_use":
             self._blocks[index] = _Open(block, self._calls)
             self._calls += 1
@@ -165,7 +182,7 @@ class MessageReader:
             self._proof.encrypted(block.data)
         return None
 
-    def _delta(self, index: int, delta: _Delta) -> Part | None:
+    def _delta(self, index: int, delta: _Piece) -> Part | None:
         if delta.text:
             return self._shown(Delta(content=delta.text))
         block = self._blocks.get(index)
@@ -190,12 +207,10 @@ class MessageReader:
         # No fragment came: the arguments are what the block began with, an empty object for a call without any.
         return self._shown(_arguments(block.call, block.given)) if block.given else None
 
-    def _end_of_turn(self, event: _Event) -> Part | None:
-        counted = self._counted(event.usage, estimated=False)
-        reason = event.delta.stop_reason if event.delta is not None else None
-        if reason is None or self._finish is not None:
-            return counted
-        self._finish = _finish(reason, self._calls)
+    def _end_of_turn(self, reason: str, usage: _Usage | None) -> Part:
+        # A reason that is newer than this code ends the answer all the same.
+        self._finish = _FINISH.get(reason, "tool_calls" if self._calls else "stop")
+        counted = self._counted(usage, estimated=False)
         proof = self._proof.signature if self._show else None
         deltas = [Delta(reasoning=Reasoning(signature=proof))] if proof else []
         tokens, self._unseen = self._unseen, 0
@@ -233,31 +248,28 @@ def whole(body: bytes, *, show: bool, credential: str | None = None) -> list[Par
         raise fault_of(200, {}, faults.read_fault(body, credential=credential))
     if message.type != "message" or message.stop_reason is None:
         raise UpstreamError("upstream_error", "The upstream sent no answer.")
-    deltas: list[Delta] = []
-    proof, calls = Proof(), 0
-    for block in message.content:
-        if block.type == "text":
-            deltas.append(Delta(content=block.text))
-        elif block.type == "tool_use":
-            deltas.append(Delta(tool_calls=[_call(calls, block, _input(block))]))
-            calls += 1
-        elif block.type == "thinking" and show:
-            deltas.append(Delta(reasoning=Reasoning(thinking=block.thinking)))
-            proof.thoughts(len(block.thinking), block.signature)
-        elif block.type == "redacted_thinking":
-            proof.encrypted(block.data)
-    if show and (signature := proof.signature):
-        deltas.append(Delta(reasoning=Reasoning(signature=signature)))
-    usage = _counts(message.usage, estimated=False) if message.usage is not None else None
-    return [Part(0, deltas, len(deltas), finish=_finish(message.stop_reason, calls), usage=usage)]
+    reader = MessageReader(show=show, credential=credential)
+    return list(reader.message(message, message.stop_reason))
 
 
-def _call(number: int, block: _Block, arguments: str) -> Call:
+def fault_of(status: int, headers: Mapping[str, str], fault: faults.Fault) -> UpstreamError:
+    """The public error; ``status`` is 200 where the failure came without one."""
+    if status == 200:
+        status = _STATUS.get(fault.type or "", 500)
+    said = fault.message or ""
+    if status == 400 and _UNPAID.search(said):
+        status = 402
+    elif status == 400 and _TOO_LONG.search(said):
+        fault.code = "context_length_exceeded"
+    return faults.from_status(status, headers, fault)
+
+
+def _call(number: int, block: _Piece, arguments: str) -> Call:
     function = Function(name=block.name, arguments=arguments)
     return Call(index=number, id=block.id, type="function", function=function)
 
 
-def _input(block: _Block) -> str:
+def _input(block: _Piece) -> str:
     given = bytes(block.input)
     return "{}" if given in (b"", b"null") else given.decode()
 
@@ -266,18 +278,18 @@ def _arguments(number: int, fragment: str) -> Delta:
     return Delta(tool_calls=[Call(index=number, function=Function(arguments=fragment))])
 
 
-def _finish(reason: str, calls: int) -> Finish:
-    """A reason that is newer than this code ends the answer all the same."""
-    return _FINISH.get(reason, "tool_calls" if calls else "stop")
-
-
 def _counts(usage: _Usage, *, estimated: bool) -> Usage:
-    read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
+    read, written = _count(usage.cache_read_input_tokens), _count(usage.cache_creation_input_tokens)
     return Usage(
-        input_tokens=(usage.input_tokens or 0) + read + written,
-        output_tokens=usage.output_tokens or 0,
+        input_tokens=_count(usage.input_tokens) + read + written,
+        output_tokens=_count(usage.output_tokens),
         cached_input_tokens=read,
         cache_write_tokens=written,
-        reasoning_tokens=usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else 0,
+        reasoning_tokens=_count((usage.output_tokens_details or _Details()).thinking_tokens),
         estimated=estimated,
     )
+
+
+def _count(said: int | None) -> int:
+    """A good answer is not thrown away for a bad count."""
+    return min(max(said or 0, 0), 2**53)

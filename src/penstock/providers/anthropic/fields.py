@@ -8,10 +8,13 @@ from penstock.providers.anthropic.claude import Claude
 from penstock.providers.anthropic.thinking import Plan
 from penstock.providers.fields import Field, Fields, FieldTable, Handling
 
-_IGNORED = Field(Handling.IGNORED)
+_NO_EFFECT = (
+    *("seed", "n", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias"),
+    *("metadata", "store", "prediction", "prompt_cache_key", "audio", "verbosity"),
+)
 _SAMPLING = "not by models from 4.7 on, nor with thinking"
 
-FIELDS: FieldTable = {
+FIELDS: FieldTable = dict.fromkeys(_NO_EFFECT, Field(Handling.IGNORED)) | {
     "max_tokens": Field(
         Handling.TRANSLATED,
         "required there: the model's own limit when absent (8,192 before 4.5), lowered to that limit; raised by the "
@@ -23,13 +26,6 @@ FIELDS: FieldTable = {
     "top_k": Field(Handling.PASSED, _SAMPLING),
     "min_p": Field(Handling.REFUSED, "the Messages API has no equivalent"),
     "stop": Field(Handling.TRANSLATED, "stop_sequences"),
-    "seed": _IGNORED,
-    "n": _IGNORED,
-    "presence_penalty": _IGNORED,
-    "frequency_penalty": _IGNORED,
-    "logprobs": _IGNORED,
-    "top_logprobs": _IGNORED,
-    "logit_bias": _IGNORED,
     "stream_options": Field(Handling.TRANSLATED, "the usage chunk is ours"),
     "response_format": Field(
         Handling.TRANSLATED,
@@ -53,14 +49,8 @@ FIELDS: FieldTable = {
     ),
     "modalities": Field(Handling.REFUSED, "text only"),
     "user": Field(Handling.TRANSLATED, "metadata.user_id"),
-    "metadata": _IGNORED,
-    "store": _IGNORED,
-    "prediction": _IGNORED,
     "service_tier": Field(Handling.TRANSLATED, "auto, and default as standard_only; others are ignored"),
     "safety_identifier": Field(Handling.TRANSLATED, "metadata.user_id, when user is absent"),
-    "prompt_cache_key": _IGNORED,
-    "audio": _IGNORED,
-    "verbosity": _IGNORED,
 }
 TIERS = {"auto": "auto", "default": "standard_only"}
 _FIELDS = Fields("anthropic", FIELDS)

@@ -34,16 +34,19 @@ def body(request: BoundRequest) -> bytes:
     wire: Wire = {"model": request.target_model, "max_tokens": tokens, "messages": _messages(talk, model)}
     if chat.stream:
         wire["stream"] = True
-    if talk.system and (system := _system(talk.system, cached=request.prompt_caching)):
-        wire["system"] = system
+    if system := _blocks(map(Text, talk.system)):
+        wire["system"] = _marked(system, cached=request.prompt_caching)
     if chat.tools:
-        wire["tools"] = _tools(chat.tools, model, cached=request.prompt_caching)
+        wire["tools"] = _marked([_tool(tool, model) for tool in chat.tools], cached=request.prompt_caching)
         if choice := _tool_choice(chat, forced="tool_choice" not in left_out):
             wire["tool_choice"] = choice
     if wanted.config is not None:
         wire["thinking"] = wanted.config | {"budget_tokens": budget} if budget else wanted.config
     wire.update(_sampling(chat, left_out))
-    wire.update(_account(chat))
+    if user := chat.user or chat.safety_identifier:
+        wire["metadata"] = {"user_id": user}
+    if tier := fields.TIERS.get(chat.service_tier or ""):
+        wire["service_tier"] = tier
     if output := _output(None if "response_format" in left_out else chat.response_format, wanted):
         wire["output_config"] = output
     return _encode(wire)
@@ -106,18 +109,11 @@ def _result(item: Result) -> Wire:
     return result
 
 
-def _system(texts: list[str], *, cached: bool) -> list[Wire]:
-    blocks: list[Wire] = [{"type": "text", "text": text} for text in texts if not text.isspace()]
+def _marked(blocks: list[Wire], *, cached: bool) -> list[Wire]:
+    """The blocks, the vendor's cache beginning at the last one."""
     if cached and blocks:
         blocks[-1]["cache_control"] = _CACHED
     return blocks
-
-
-def _tools(tools: list[Tool], model: Claude, *, cached: bool) -> list[Wire]:
-    found = [_tool(tool, model) for tool in tools]
-    if cached:
-        found[-1]["cache_control"] = _CACHED
-    return found
 
 
 def _tool(tool: Tool, model: Claude) -> Wire:
@@ -147,24 +143,10 @@ def _sampling(chat: ChatRequest, left_out: frozenset[str]) -> Wire:
     if chat.temperature is not None and chat.temperature > 1:
         message = "Invalid value for 'temperature': the target of this model takes 0 to 1."
         raise PenstockError("invalid_value", message, param="temperature")
-    wire: Wire = {}
-    if chat.temperature not in (None, 1) and "temperature" not in left_out:
-        wire["temperature"] = chat.temperature
-    if chat.top_p not in (None, 1) and "top_p" not in left_out:
-        wire["top_p"] = chat.top_p
-    if chat.top_k is not None and "top_k" not in left_out:
-        wire["top_k"] = chat.top_k
+    asked = (("temperature", chat.temperature, 1), ("top_p", chat.top_p, 1), ("top_k", chat.top_k, None))
+    wire: Wire = {name: value for name, value, own in asked if value not in (None, own) and name not in left_out}
     if stops := [chat.stop] if isinstance(chat.stop, str) else chat.stop:
         wire["stop_sequences"] = [text for text in stops if text]
-    return wire
-
-
-def _account(chat: ChatRequest) -> Wire:
-    wire: Wire = {}
-    if user := chat.user or chat.safety_identifier:
-        wire["metadata"] = {"user_id": user}
-    if tier := fields.TIERS.get(chat.service_tier or ""):
-        wire["service_tier"] = tier
     return wire
 
 
