@@ -39,6 +39,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default"),
     "verbosity": ("medium",),
     "min_p": (0,),
+    "parallel_tool_calls": (True,),
 }
 
 

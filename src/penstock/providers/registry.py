@@ -13,6 +13,7 @@ KINDS: Mapping[str, str] = {
     "openai": "penstock.providers.openai.adapter",
     "azure": "penstock.providers.openai.azure",
     "anthropic": "penstock.providers.anthropic.adapter",
+    "gemini": "penstock.providers.gemini.adapter",
 }
 
 

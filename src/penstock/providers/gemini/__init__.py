@@ -1,0 +1,1 @@
+"""Gemini's native API: generateContent and streamGenerateContent."""
