@@ -153,6 +153,12 @@ def test_a_stream_that_ends_before_its_last_event_is_never_whole(answer: Answer,
         assert not outcome.done
 
 
+def test_a_stream_that_ends_within_an_event_is_not_whole() -> None:
+    data = b"".join(DOUBLE.events(Answer()))
+    assert read(data, [])[1]
+    assert not read(data + b'data: {"usageMeta', [])[1]
+
+
 def test_a_stream_is_not_whole_before_every_choice_has_ended() -> None:
     first = event(response([{"text": "x"}], "STOP"))
     second = event(response([{"text": "y"}], "STOP", index=1))

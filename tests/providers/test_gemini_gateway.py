@@ -56,7 +56,8 @@ def test_a_tool_is_called_and_its_result_answered_from_in_a_stream(
             with client.chat.completions.stream(model="flash", messages=messages, tools=[TOOL]) as stream:
                 answer = stream.get_final_completion().choices[0]
             assert answer.finish_reason == "tool_calls"
-            (call,) = answer.message.tool_calls or ()
+            assert answer.message.tool_calls
+            (call,) = answer.message.tool_calls
             assert json.loads(call.function.arguments) == {"city": "Oslo"}
             messages += [answer.message.model_dump(exclude_none=True, include={"role", "content", "tool_calls"})]
             messages += [{"role": "tool", "tool_call_id": call.id, "content": "grey"}]

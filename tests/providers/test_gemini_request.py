@@ -161,6 +161,12 @@ def test_a_picture_from_a_tool_stands_inside_its_result_since_gemini_3() -> None
     assert sent(messages=messages, model="gemini-2.5-pro")["contents"][2]["parts"][1] == inline
 
 
+def test_a_linked_picture_from_a_tool_is_fetched_too() -> None:
+    picture = [{"type": "image_url", "image_url": {"url": "https://pictures.test/b.png"}}]
+    (part,) = sent(messages=history(called("c"), answer=picture))["contents"][2]["parts"]
+    assert part["functionResponse"]["parts"][0]["inlineData"]["mimeType"] == "image/png"
+
+
 def test_a_result_of_no_call_is_refused() -> None:
     failure = call(plainly(), messages=[{"role": "tool", "tool_call_id": "x", "content": "y"}]).failure
     assert failure is not None
