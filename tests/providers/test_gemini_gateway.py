@@ -14,6 +14,8 @@ from tests.upstream import Exchange, ScriptedUpstream
 CONFIG = """
 [engine]
 enabled = false
+[gateway]
+workers = 1
 {row}
 [[model]]
 id = "flash"

@@ -183,6 +183,13 @@ def test_only_gemini_s_own_signature_of_a_text_goes_back() -> None:
     assert parts("EqQBCgIYAg") == [{"text": "x"}]
 
 
+def test_the_signature_of_a_thought_stands_for_that_of_a_call_that_has_none() -> None:
+    messages = history(called("c"))
+    messages[1]["reasoning"] = {"thinking": "hm", "signature": "gemini:QUJD"}
+    (part,) = sent(messages=messages)["contents"][1]["parts"]
+    assert part["thoughtSignature"] == "QUJD"
+
+
 @pytest.mark.parametrize(
     ("model", "fields", "config"),
     [

@@ -14,6 +14,7 @@ KINDS: Mapping[str, str] = {
     "azure": "penstock.providers.openai.azure",
     "anthropic": "penstock.providers.anthropic.adapter",
     "gemini": "penstock.providers.gemini.adapter",
+    "any-llm": "penstock.providers.longtail.adapter",
 }
 
 

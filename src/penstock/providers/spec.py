@@ -42,7 +42,8 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One provider, resolved. ``base_url`` is where its calls go and nowhere else."""
+    """One provider, resolved. ``base_url`` is where its calls go and nowhere else; ``library_provider`` is what
+    any-llm calls it, for that kind only (None: as ``name``)."""
 
     name: str
     kind: str
@@ -59,6 +60,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent: int | None = None
     max_queue: int = 100
     queue_timeout_s: float = 10.0
+    library_provider: str | None = None
 
 
 class Image(NamedTuple):

@@ -114,6 +114,7 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     The secret stands in the environment (``api_key_env``), in a file (``api_key_file``) or sealed in the store
     (``api_key_stored``), never here. ``headers`` are sent with every call and hold no secret.
+    ``library_provider`` is the provider's name in any-llm, for the kind ``any-llm`` (its own name when left out).
     """
 
     name: str
@@ -139,6 +140,7 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_concurrent: Positive | None = None
     max_queue: Annotated[int, msgspec.Meta(ge=0)] = 100
     queue_timeout_s: Seconds = 10.0
+    library_provider: str | None = None
 
 
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -104,6 +104,7 @@ def _resolved(row: ProviderRow, upstream: UpstreamSettings, environ: Mapping[str
         auth=row.auth,
         region=region,
         aws_profile=row.aws_profile,
+        library_provider=row.library_provider,
         api_version=row.api_version,
         headers=tuple(row.headers.items()),
         proxy=row.proxy,

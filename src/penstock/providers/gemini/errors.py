@@ -10,18 +10,6 @@ from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
 from penstock.providers.faults import Fault
 
-# google.rpc.Code by name; for an error in a 200, which has no status of its own.
-_STATUS = {
-    "INVALID_ARGUMENT": 400,
-    "OUT_OF_RANGE": 400,
-    "UNAUTHENTICATED": 401,
-    "PERMISSION_DENIED": 403,
-    "NOT_FOUND": 404,
-    "RESOURCE_EXHAUSTED": 429,
-    "INTERNAL": 500,
-    "UNAVAILABLE": 503,
-    "DEADLINE_EXCEEDED": 504,
-}
 # 2026-11-23, the API's own words.
 _TOO_LONG = re.compile(r"input token count.{0,40}exceeds the maximum", re.IGNORECASE | re.DOTALL)
 _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
@@ -52,7 +40,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes, credential:
     error = _read(body)
     said = Fault(faults.masked(error.message, credential))
     if status == 200:
-        status = _STATUS.get(error.status or "") or error.code or 502
+        status = error.code or 502
     details = error.details or []
     if status == 400:
         if _TOO_LONG.search(error.message or ""):

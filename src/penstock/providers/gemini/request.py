@@ -13,17 +13,13 @@ from penstock.providers.turns import Called, Conversation, InlineImage, Item, Li
 _T, _I, _R = Handling.TRANSLATED, Handling.IGNORED, Handling.REFUSED
 
 FIELDS: FieldTable = {
-    "max_tokens": Field(_T, "maxOutputTokens, which bounds thoughts too"),
-    "max_completion_tokens": Field(_T, "maxOutputTokens, which bounds thoughts too"),
-    "temperature": Field(_T),
-    "top_p": Field(_T),
-    "top_k": Field(_T),
+    **dict.fromkeys(("max_tokens", "max_completion_tokens"), Field(_T, "maxOutputTokens, which bounds thoughts too")),
+    **dict.fromkeys(("temperature", "top_p", "top_k"), Field(_T)),
     "min_p": Field(_R, "Gemini has no min_p"),
     "stop": Field(_T, "stopSequences, at most 5"),
     "seed": Field(_T, "32 bits"),
     "n": Field(_T, "candidateCount, at most 8; not every model has it"),
-    "presence_penalty": Field(_T, "not every model has it"),
-    "frequency_penalty": Field(_T, "not every model has it"),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty"), Field(_T, "not every model has it")),
     "logprobs": Field(_T, "responseLogprobs; not every model has it"),
     "top_logprobs": Field(_T, "logprobs, at most 20"),
     "logit_bias": Field(_I),
@@ -35,15 +31,8 @@ FIELDS: FieldTable = {
     "reasoning_effort": Field(_T, "thinkingLevel, for Gemini 2.5 thinkingBudget"),
     "extended_thinking": Field(_T, "thinkingLevel, for Gemini 2.5 thinkingBudget; includeThoughts"),
     "modalities": Field(_R, "text only"),
-    "user": Field(_I),
-    "metadata": Field(_I),
-    "store": Field(_I),
-    "prediction": Field(_I),
-    "service_tier": Field(_I),
-    "safety_identifier": Field(_I),
-    "prompt_cache_key": Field(_I, "Gemini caches by itself"),
-    "audio": Field(_I),
-    "verbosity": Field(_I),
+    **dict.fromkeys(("user", "metadata", "store", "prediction", "service_tier", "safety_identifier"), Field(_I)),
+    **dict.fromkeys(("prompt_cache_key", "audio", "verbosity"), Field(_I)),
 }
 # Parameters whose value goes as it is under another name.
 _RENAMED = {
