@@ -172,6 +172,14 @@ def test_calls_are_put_together_from_their_fragments() -> None:
     assert texts == ['{"city":"Oslo"}', "{}"]
 
 
+@pytest.mark.parametrize(("budget", "effort"), [(1024, "low"), (None, "medium"), (8193, "high")])
+def test_extended_thinking_is_asked_for_as_an_effort(budget: int | None, effort: str) -> None:
+    assert (
+        call(plainly(), extended_thinking={"enabled": True, "budget_tokens": budget}).sent["reasoning_effort"] == effort
+    )
+    assert "reasoning_effort" not in call(plainly(), extended_thinking={"enabled": False}).sent
+
+
 def test_a_picture_goes_as_data_and_never_as_an_address() -> None:
     content = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}]
     sent = call(plainly(), messages=[{"role": "user", "content": content}]).sent
@@ -232,6 +240,19 @@ def test_an_error_in_the_middle_of_a_stream_fails_it() -> None:
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"not json", json.dumps(refusal("internal")).encode()])
 def test_a_plain_answer_that_is_none_is_the_upstream_s_failure(body: bytes) -> None:
     failure = call(plainly(body)).failure
+    assert failure is not None
+    assert failure.code == "upstream_error"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_in_a_200_is_told_in_its_own_words(stream: bool) -> None:
+    failure = call(plainly(DOUBLE.error("overloaded")[2]), stream=stream).failure
+    assert failure is not None
+    assert (failure.code, failure.message) == ("upstream_overloaded", "The upstream is overloaded: Busy.")
+
+
+def test_a_plain_answer_is_not_passed_off_as_a_stream() -> None:
+    failure = call(plainly(), stream=True).failure
     assert failure is not None
     assert failure.code == "upstream_error"
 

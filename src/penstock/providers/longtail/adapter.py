@@ -12,11 +12,11 @@ from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
 from penstock.domain.errors import PenstockError, UpstreamError
 from penstock.providers.dialect import Translated
 from penstock.providers.fields import Fields
-from penstock.providers.longtail.errors import read_exception
+from penstock.providers.longtail.errors import Watch, read_exception
 from penstock.providers.longtail.events import Choices
 from penstock.providers.longtail.request import FIELDS, arguments
 from penstock.providers.parts import Whole, folded
-from penstock.providers.spec import Bound, ProviderSpec
+from penstock.providers.spec import Bound
 from penstock.providers.transport import TransportLimits
 
 # The library looks into the environment where it is given no key, and would send another provider's.
@@ -45,16 +45,17 @@ def _library(bound: Bound) -> Any:
         raise LibraryError(f"{where} needs base_url: the library's own choice of address is not used")
     key = bound.credential.secret if bound.credential else _NO_KEY
     try:
-        options = _options(module.AnyLLM.get_provider_class(name), spec, where)
+        options = _options(module.AnyLLM.get_provider_class(name), bound, where)
         return module.AnyLLM.create(name, api_key=key, api_base=spec.base_url, unified_exceptions=True, **options)
     except (ImportError, TypeError, ValueError, module.AnyLLMError) as error:
         said = " ".join(str(error).replace(key, "[masked]").split())
         raise LibraryError(f"{where}: any-llm cannot make its provider {name!r}: {said}"[:400]) from None
 
 
-def _options(provider: Any, spec: ProviderSpec, where: str) -> dict[str, Any]:
+def _options(provider: Any, bound: Bound, where: str) -> dict[str, Any]:
     """No retries, which are the gateway's; and where the provider's client is OpenAI's, our own rules for its
-    connections: no redirects, nothing from the environment."""
+    connections: no redirects, nothing from the environment, no error in a 200."""
+    spec = bound.spec
     options: dict[str, Any] = {} if provider.MAX_RETRIES_SUPPORT == "unsupported" else {"max_retries": 0}
     base: Any = import_module("any_llm.providers.openai.base").BaseOpenAIProvider
     if getattr(provider, "_init_client", None) is not base._init_client:
@@ -69,6 +70,7 @@ def _options(provider: Any, spec: ProviderSpec, where: str) -> dict[str, Any]:
         timeout=httpx.Timeout(None, connect=spec.limits.connect_timeout_s),
         follow_redirects=False,
         trust_env=False,
+        event_hooks={"response": [Watch(bound.credential.secret if bound.credential else None)]},
     )
     return options
 

@@ -27,7 +27,9 @@ FIELDS: FieldTable = {
     **dict.fromkeys(_PASSED, Field(Handling.PASSED)),
     **dict.fromkeys(_PASSED_TO_SOME, Field(Handling.PASSED, "refused where the provider is known to lack it")),
     **dict.fromkeys(("top_k", "min_p"), Field(Handling.REFUSED, "the library has no such parameter")),
-    "extended_thinking": Field(Handling.REFUSED, "ask by reasoning_effort"),
+    "extended_thinking": Field(
+        Handling.TRANSLATED, "reasoning_effort: low to 2,048 tokens, medium to 8,192, else high"
+    ),
     "modalities": Field(Handling.REFUSED, "text only"),
     **dict.fromkeys(_IGNORED, Field(Handling.IGNORED)),
 }
@@ -48,6 +50,10 @@ async def arguments(request: BoundRequest, images: Images) -> dict[str, Json]:
             where = f"messages[{at}].content"
             kept["content"] = [await _part(part, f"{where}[{number}]", images) for number, part in enumerate(content)]
         given["messages"].append(kept)
+    thinking = chat.extended_thinking
+    if thinking is not None and thinking.enabled:
+        budget = thinking.budget_tokens or 8192
+        given["reasoning_effort"] = "low" if budget <= 2048 else "medium" if budget <= 8192 else "high"
     if chat.stream:
         given["stream_options"] = {"include_usage": True}
     if chat.max_output is not None:
