@@ -17,10 +17,10 @@ from penstock.domain.catalogue import Timeouts
 from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
 from penstock.domain.errors import PenstockError
 from penstock.domain.usage import Usage
-from penstock.providers.longtail.adapter import LibraryError, LongtailAdapter, make
+from penstock.providers.longtail.adapter import Bounds, LibraryError, LongtailAdapter, make
 from penstock.providers.longtail.request import FIELDS
 from penstock.providers.spec import Bound, Credential, Image, ProviderSpec
-from penstock.providers.transport import Endpoint, Transport
+from penstock.providers.transport import Endpoint, Transport, TransportLimits
 from tests.providers.vendors import Answer
 from tests.providers.vendors.longtail import KEY, Double, chunk, refusal
 from tests.server import running
@@ -329,6 +329,40 @@ def test_a_caller_that_goes_away_hangs_up_on_the_upstream(begun: bool) -> None:
             await stream.aclose()
 
     with_upstream(script, client)
+
+
+def test_a_stream_that_is_given_up_between_events_is_hung_up_on() -> None:
+    closed = threading.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        await exchange.chunk(chunk({"content": "x"}))
+        await exchange.hung_up()
+        closed.set()
+
+    async def client(base: str) -> None:
+        stream = await adapter(base).open(request(stream=True))
+        await anext(aiter(stream))
+        await stream.aclose()
+        assert await asyncio.to_thread(closed.wait, 10)
+
+    with_upstream(script, client)
+
+
+def test_the_bound_on_the_first_token_ends_with_it() -> None:
+    async def turns() -> str:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return "here"
+
+    async def go() -> None:
+        bounds = Bounds(request(Timeouts(first_token_s=1e-9), stream=True), TransportLimits(), None)
+        with pytest.raises(PenstockError):
+            await bounds.next(turns())
+        bounds.begun()
+        assert await bounds.next(turns()) == "here"
+
+    asyncio.run(go())
 
 
 def test_no_other_provider_s_key_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

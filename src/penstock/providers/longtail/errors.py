@@ -28,7 +28,7 @@ _asked = msgspec.json.Decoder(_Asked)
 
 
 class Watch:
-    """Looks at an answer before the library does, which takes an error in a 200, or what is no stream, for an empty one."""
+    """Looks at an answer before the library does, which takes an error in a 200 for an empty answer."""
 
     def __init__(self, credential: str | None) -> None:
         self._credential = credential
