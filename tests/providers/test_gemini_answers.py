@@ -233,6 +233,7 @@ def test_any_cut_of_the_same_bytes_gives_the_same_parts(cuts: list[int], text: s
     assert parts == read(data, [])[0]
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=300), st.from_regex(r"[A-Za-z0-9_-]{1,40}", fullmatch=True))
 def test_a_signature_comes_back_out_of_its_id_as_it_was(signature: bytes, identity: str) -> None:
     packed = base64.b64encode(signature).decode()
