@@ -15,6 +15,7 @@ KINDS: Mapping[str, str] = {
     "anthropic": "penstock.providers.anthropic.adapter",
     "gemini": "penstock.providers.gemini.adapter",
     "any-llm": "penstock.providers.longtail.adapter",
+    "bedrock": "penstock.providers.bedrock.adapter",
 }
 
 

@@ -1,0 +1,102 @@
+"""Calls Amazon Bedrock's runtime by Converse, signed with AWS keys or with a Bedrock API key as bearer."""
+
+import base64
+import re
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from penstock.domain.chat import BoundRequest, ChatRequest
+from penstock.domain.errors import UpstreamError
+from penstock.providers.bedrock.credentials import Source
+from penstock.providers.bedrock.events import Reader, whole
+from penstock.providers.bedrock.failures import Failures
+from penstock.providers.bedrock.families import family_of
+from penstock.providers.bedrock.request import fields_of, honoured, linked_images, write
+from penstock.providers.bedrock.sign import Keys, Signer
+from penstock.providers.dialect import Call, TranslatedAdapter
+from penstock.providers.fields import Fields
+from penstock.providers.parts import Part
+from penstock.providers.spec import Bound
+from penstock.providers.transport import Headers
+from penstock.providers.turns import InlineImage, conversation
+
+_REGION = re.compile(r"bedrock-runtime[a-z-]*\.([a-z0-9-]+)\.")
+_DEFAULT_REGION = "us-east-1"
+
+
+def make(bound: Bound) -> TranslatedAdapter:
+    """The adapter of one provider of this kind."""
+    return TranslatedAdapter(bound.transport, Converse(bound))
+
+
+class Converse:
+    """The dialect."""
+
+    stream_type = "application/vnd.amazon.eventstream"
+
+    def __init__(self, bound: Bound) -> None:
+        spec, credential = bound.spec, bound.credential
+        static = None
+        self._bearer = None
+        if credential is not None and credential.access_key_id is None:
+            self._bearer = credential.secret
+        elif credential is not None and credential.access_key_id is not None:
+            static = Keys(credential.access_key_id, credential.secret, credential.session_token)
+        self._source = Source(static=static, profile=spec.aws_profile if credential is None else None)
+        self._failures = Failures(self._secrets, self._source.expired)
+        self._images = bound.images
+        url = urlsplit(spec.base_url)
+        named = _REGION.search(url.netloc)
+        region = spec.region or (named[1] if named else _DEFAULT_REGION)
+        host = url.netloc.rpartition("@")[2]
+        self._signer = Signer(region=region, host=host, base_path=url.path.rstrip("/"))
+        self._extra_headers: Headers = spec.headers
+        # The table that a public model's last request was held to: what is ignored depends on the family of its target.
+        self._fields: dict[str, Fields] = {}
+
+    async def call(self, request: BoundRequest) -> Call:
+        """The request in the vendor's words, signed."""
+        chat, family = request.chat, family_of(request.target_model)
+        wanted = chat.response_format
+        fields = fields_of(request.target_model, json_object=wanted is not None and wanted.type == "json_object")
+        if not family.samples and 1 in (chat.temperature, chat.top_p):
+            # Its own value is all that such a model takes, and asks for nothing.
+            own = {name: None for name in ("temperature", "top_p") if getattr(chat, name) == 1}
+            request = msgspec.structs.replace(request, chat=msgspec.structs.replace(chat, **own))
+        fields.check(request.chat)
+        self._fields[chat.model] = fields
+        request = honoured(request, fields)
+        said = conversation(request.chat)
+        images = {}
+        for link in linked_images(said):
+            image = await self._images.fetch(link.url, link.param)
+            images[link] = InlineImage(image.media_type, base64.b64encode(image.data).decode())
+        body = write(request, family, said, images)
+        verb = "converse-stream" if request.chat.stream else "converse"
+        path = f"/model/{quote(request.target_model, safe='')}/{verb}"
+        return Call(path, (*await self._signed(path, body), *self._extra_headers), body)
+
+    def reader(self, _: BoundRequest) -> Reader:
+        """A new reader of a streamed answer."""
+        return Reader(self._failures)
+
+    def whole(self, body: bytes) -> list[Part]:
+        """The parts of a plain answer."""
+        return whole(body, self._failures)
+
+    def fault(self, status: int, headers: dict[str, str], body: bytes) -> UpstreamError:
+        """The public error for an answer that is none."""
+        return self._failures.of(status, headers, body)
+
+    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+        """Parameters that are set and have no effect here."""
+        return self._fields.get(chat.model, fields_of("")).ignored(chat)
+
+    async def _signed(self, path: str, body: bytes) -> Headers:
+        if self._bearer is not None:
+            return (("content-type", "application/json"), ("authorization", f"Bearer {self._bearer}"))
+        return self._signer.headers(await self._source.keys(), path, body)
+
+    def _secrets(self) -> tuple[str, ...]:
+        return (self._bearer,) if self._bearer else self._source.secrets()

@@ -1,0 +1,216 @@
+"""Reads the answers of Converse and ConverseStream."""
+
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import Raw
+
+from penstock.domain.errors import UpstreamError
+from penstock.domain.usage import Usage
+from penstock.providers.bedrock.failures import Failures
+from penstock.providers.bedrock.frames import BrokenFrame, Frames, Message
+from penstock.providers.bedrock.thoughts import pack
+from penstock.providers.parts import Part
+from penstock.providers.wire_out import Call, Delta, Finish, Function, Reasoning
+
+_FINISH: dict[str, Finish] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "guardrail_intervened": "content_filter",
+    "content_filtered": "content_filter",
+}
+
+
+class _ToolUse(msgspec.Struct, rename="camel"):
+    name: str = ""
+    tool_use_id: str = ""
+    type: str = ""  # server_tool_use: the vendor's own tool, no call of ours
+    input: Raw = Raw(b"{}")
+
+
+class _Fragment(msgspec.Struct):
+    input: str = ""
+
+
+class _Thought(msgspec.Struct, rename="camel"):
+    text: str = ""
+    signature: str = ""
+    redacted_content: str = ""
+
+
+class _Reasoning(msgspec.Struct, rename="camel"):
+    reasoning_text: _Thought = _Thought()
+    redacted_content: str = ""
+
+
+class _Block(msgspec.Struct, rename="camel"):
+    text: str = ""
+    tool_use: _ToolUse | None = None
+    reasoning_content: _Reasoning | None = None
+
+
+class _Delta(msgspec.Struct, rename="camel"):
+    text: str = ""
+    tool_use: _Fragment | None = None
+    reasoning_content: _Thought | None = None
+
+
+class _Start(msgspec.Struct, rename="camel"):
+    tool_use: _ToolUse | None = None
+
+
+class _Usage(msgspec.Struct, rename="camel"):
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_write_input_tokens: int = 0
+
+
+class _Event(msgspec.Struct, rename="camel"):
+    content_block_index: int = 0
+    start: _Start | None = None
+    delta: _Delta | None = None
+    stop_reason: str = ""
+    usage: _Usage | None = None
+
+
+class _Content(msgspec.Struct):
+    content: list[_Block] = []
+
+
+class _Output(msgspec.Struct):
+    message: _Content
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    output: _Output
+    stop_reason: str
+    usage: _Usage | None = None
+
+
+_event = msgspec.json.Decoder(_Event)
+_answer = msgspec.json.Decoder(_Answer)
+
+
+class Reader:
+    """One streamed answer. It is whole once its stop and the usage that follows were seen, or its stop and the end
+    of the body, between two messages."""
+
+    def __init__(self, failures: Failures) -> None:
+        self.done = False
+        self._failures = failures
+        self._frames = Frames()
+        self._stopped = False
+        self._calls: dict[int, int] = {}  # our index of a call by its block's
+        self._proofs: dict[int, tuple[int, str]] = {}  # length and signature by block
+
+    def feed(self, block: bytes) -> Iterator[Part]:
+        """The parts that a block of the body completes."""
+        try:
+            for message in self._frames.feed(block):
+                yield from self._parts(message)
+        except BrokenFrame as error:
+            raise UpstreamError("upstream_error", "The upstream's stream is broken. Try again.") from error
+
+    def end(self) -> Iterator[Part]:
+        """The body has ended."""
+        self.done = self.done or (self._stopped and self._frames.empty)
+        return iter(())
+
+    def _parts(self, message: Message) -> Iterator[Part]:
+        headers = message.headers
+        if headers.get(":message-type") != "event":
+            raise self._failures.in_stream(headers, message.payload)
+        try:
+            event = _event.decode(message.payload)
+        except (ValueError, RecursionError) as error:
+            raise UpstreamError("upstream_error", "The upstream's stream is not JSON.") from error
+        kind = headers.get(":event-type")
+        if kind == "contentBlockDelta" and event.delta is not None:
+            yield from self._delta(event.content_block_index, event.delta)
+        elif kind == "contentBlockStart" and event.start is not None and event.start.tool_use is not None:
+            yield from self._call(event.content_block_index, event.start.tool_use)
+        elif kind == "messageStop":
+            self._stopped = True
+            yield from _stop(event.stop_reason, list(self._proofs.values()))
+        elif kind == "metadata" and event.usage is not None:
+            self.done = self._stopped
+            yield Part(0, [], usage=_counted(event.usage))
+
+    def _call(self, at: int, call: _ToolUse) -> Iterator[Part]:
+        if call.type:
+            return
+        index = self._calls[at] = len(self._calls)
+        yield Part(0, [_begun(index, call)])
+
+    def _delta(self, at: int, delta: _Delta) -> Iterator[Part]:
+        if delta.text:
+            yield Part(0, [Delta(content=delta.text)], 1)
+        elif delta.tool_use is not None:
+            if at in self._calls and delta.tool_use.input:
+                call = Call(index=self._calls[at], function=Function(arguments=delta.tool_use.input))
+                yield Part(0, [Delta(tool_calls=[call])], 1)
+        elif (thought := delta.reasoning_content) is not None:
+            length, proof = self._proofs.get(at, (0, ""))
+            if thought.redacted_content:
+                self._proofs[at] = (-1, proof + thought.redacted_content)
+                return
+            self._proofs[at] = (length + len(thought.text), proof + thought.signature)
+            if thought.text:
+                yield Part(0, [Delta(reasoning=Reasoning(thinking=thought.text))], 1)
+
+
+def whole(body: bytes, failures: Failures) -> list[Part]:
+    """The parts of a plain answer. Raises UpstreamError."""
+    try:
+        answer = _answer.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise failures.of(200, {}, body) from error
+    deltas: list[Delta] = []
+    proofs: list[tuple[int, str]] = []
+    calls = 0
+    for block in answer.output.message.content:
+        if block.text:
+            deltas.append(Delta(content=block.text))
+        elif block.tool_use is not None and not block.tool_use.type:
+            call = _begun(calls, block.tool_use)
+            arguments = Function(arguments=bytes(block.tool_use.input).decode())
+            deltas += [call, Delta(tool_calls=[Call(index=calls, function=arguments)])]
+            calls += 1
+        elif (thought := block.reasoning_content) is not None:
+            said, hidden = thought.reasoning_text, thought.redacted_content
+            proofs.append((-1, hidden) if hidden else (len(said.text), said.signature))
+            if said.text:
+                deltas.append(Delta(reasoning=Reasoning(thinking=said.text)))
+    usage = Usage(estimated=True) if answer.usage is None else _counted(answer.usage)
+    return [Part(0, deltas, len(deltas)), *_stop(answer.stop_reason, proofs), Part(0, [], usage=usage)]
+
+
+def _begun(index: int, call: _ToolUse) -> Delta:
+    function = Function(name=call.name, arguments="")
+    return Delta(tool_calls=[Call(index=index, id=call.tool_use_id, type="function", function=function)])
+
+
+def _stop(reason: str, proofs: list[tuple[int, str]]) -> Iterator[Part]:
+    """The signature of all thoughts, and the finish. A reason that is not known yet is a stop."""
+    if reason.startswith("malformed_"):
+        what = reason.removeprefix("malformed_").replace("_", " ")
+        raise UpstreamError("upstream_error", f"The upstream's model wrote a malformed {what}. Try again.")
+    signature = pack(proofs)
+    signed = [] if signature is None else [Delta(reasoning=Reasoning(signature=signature))]
+    yield Part(0, signed, finish=_FINISH.get(reason, "stop"))
+
+
+def _counted(usage: _Usage) -> Usage:
+    """In our convention. The vendor's inputTokens are those that were neither read from nor written to the cache (user
+    guide, prompt caching, 2026-11). It does not tell thoughts from the rest of the output."""
+    read, write = usage.cache_read_input_tokens, usage.cache_write_input_tokens
+    return Usage(
+        input_tokens=usage.input_tokens + read + write,
+        output_tokens=usage.output_tokens,
+        cached_input_tokens=read,
+        cache_write_tokens=write,
+    )

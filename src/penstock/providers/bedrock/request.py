@@ -1,0 +1,251 @@
+"""A chat request in Converse's words (service model of botocore 1.44, 2026-11)."""
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from penstock.domain.chat import BoundRequest, ChatRequest, NamedToolChoice, Tool
+from penstock.domain.errors import PenstockError
+from penstock.providers.bedrock.families import Family, family_of
+from penstock.providers.bedrock.thoughts import unpack
+from penstock.providers.fields import Field, Fields, FieldTable, Handling
+from penstock.providers.turns import (
+    Called,
+    Content,
+    Conversation,
+    InlineImage,
+    Item,
+    LinkedImage,
+    Result,
+    Text,
+    Thought,
+)
+
+Block = dict[str, Any]
+_TRANSLATED, _IGNORED, _REFUSED = Handling.TRANSLATED, Handling.IGNORED, Handling.REFUSED
+_NO_EFFECT = (
+    "seed n presence_penalty frequency_penalty logprobs top_logprobs logit_bias user store prediction "
+    "safety_identifier prompt_cache_key audio verbosity"
+)
+FIELDS: FieldTable = {
+    "max_tokens": Field(_TRANSLATED),
+    "max_completion_tokens": Field(_TRANSLATED),
+    "temperature": Field(_TRANSLATED, "0 to 1; refused for Claude from 4.7 on"),
+    "top_p": Field(_TRANSLATED, "refused for Claude from 4.7 on"),
+    "top_k": Field(_TRANSLATED, "Claude before 4.7 and Nova only"),
+    "min_p": Field(_REFUSED, "Converse has no such parameter"),
+    "stop": Field(_TRANSLATED),
+    "stream_options": Field(_TRANSLATED),
+    "response_format": Field(_TRANSLATED, "json_schema, for models with structured output; no json_object"),
+    "tools": Field(_TRANSLATED, "strict, for models with structured output"),
+    "tool_choice": Field(_TRANSLATED, "none: only Claude is kept from calling tools that the history names"),
+    "parallel_tool_calls": Field(_TRANSLATED, "Claude only, else ignored"),
+    "reasoning_effort": Field(_TRANSLATED, "ignored for models that do not reason"),
+    "extended_thinking": Field(_TRANSLATED, "refused for models that do not reason; a budget is Claude's before 4.7"),
+    "modalities": Field(_REFUSED, "text only"),
+    "metadata": Field(_TRANSLATED, "stands in the account's invocation logs"),
+    "service_tier": Field(_TRANSLATED, "flex and priority"),
+    **dict.fromkeys(_NO_EFFECT.split(), Field(_IGNORED, "Converse has no such parameter")),
+}
+# The efforts' budgets in tokens where thinking has a budget; 1,024 is the least that the vendor takes.
+_BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 24_576, "xhigh": 32_768}
+_ANSWER_ROOM = 8_192
+_CACHE_POINT: Block = {"cachePoint": {"type": "default"}}
+_FORMATS = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
+_NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_.:-]")
+_ANY_OBJECT: Block = {"type": "object", "properties": {}}
+
+
+@lru_cache(maxsize=256)
+def fields_of(model: str, *, json_object: bool = False) -> Fields:
+    """FIELDS as the model of that id has them; json_object, for a request that asks for it."""
+    family = family_of(model)
+    thinks = family.thinking is not None or bool(family.efforts)
+    taken = {
+        "temperature": family.samples,
+        "top_p": family.samples,
+        "top_k": bool(family.top_k),
+        "response_format": family.schemas and not json_object,
+        "extended_thinking": thinks,
+    }
+    # Without a hint an answer is still an answer.
+    hints = {"reasoning_effort": thinks, "parallel_tool_calls": family.native_choice}
+    without = {name: _REFUSED for name, has in taken.items() if not has}
+    without |= {name: _IGNORED for name, has in hints.items() if not has}
+    changed = {name: Field(handling, FIELDS[name].note) for name, handling in without.items()}
+    return Fields("bedrock", {**FIELDS, **changed})
+
+
+def honoured(request: BoundRequest, fields: Fields) -> BoundRequest:
+    """The request without what its model does not take."""
+    without = [name for name, field in fields.table.items() if field.handling in (_IGNORED, _REFUSED)]
+    dropped = {name: None for name in without if getattr(request.chat, name) is not None}
+    if not dropped:
+        return request
+    return msgspec.structs.replace(request, chat=msgspec.structs.replace(request.chat, **dropped))
+
+
+def linked_images(conversation: Conversation) -> list[LinkedImage]:
+    """The images that have to be fetched."""
+    items = [item for turn in conversation.turns for item in turn.items]
+    inner = [part for item in items if isinstance(item, Result) for part in item.content]
+    return [item for item in (*items, *inner) if isinstance(item, LinkedImage)]
+
+
+def write(
+    request: BoundRequest, family: Family, conversation: Conversation, images: dict[LinkedImage, InlineImage]
+) -> bytes:
+    """The body. ``images`` are the fetched ones; the request asks for nothing that the family does not take."""
+    chat = request.chat
+    cache = family.cache if request.prompt_caching else ()
+    extra, budget = _thinking(chat, family, conversation)
+    blocks = _Blocks(images)
+    turns = [{"role": turn.role, "content": blocks.all(turn.items)} for turn in conversation.turns]
+    body: Block = {"messages": [turn for turn in turns if turn["content"]]}
+    if system := [{"text": text} for text in conversation.system if text.strip()]:
+        body["system"] = [*system, _CACHE_POINT] if "system" in cache else system
+    if inference := _inference(chat, budget):
+        body["inferenceConfig"] = inference
+    if tools := _tools(chat, family, conversation, extra):
+        if "tools" in cache:
+            tools["tools"].append(_CACHE_POINT)
+        body["toolConfig"] = tools
+    if chat.top_k is not None:
+        value: Any = chat.top_k
+        for name in reversed(family.top_k):
+            value = {name: value}
+        extra |= value
+    if extra:
+        body["additionalModelRequestFields"] = extra
+    return msgspec.json.encode(body | _settings(chat))
+
+
+def _settings(chat: ChatRequest) -> Block:
+    settings: Block = {}
+    if chat.service_tier in ("flex", "priority"):
+        settings["serviceTier"] = {"type": chat.service_tier}
+    if isinstance(chat.metadata, dict) and chat.metadata:
+        settings["requestMetadata"] = {name: str(value) for name, value in chat.metadata.items()}
+    if chat.response_format is not None and (wanted := chat.response_format.json_schema) is not None:
+        schema = {"schema": msgspec.json.encode(wanted.schema).decode(), "name": wanted.name}
+        if wanted.description:
+            schema["description"] = wanted.description
+        settings["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}
+    return settings
+
+
+def _inference(chat: ChatRequest, budget: int) -> Block:
+    if (chat.temperature or 0) > 1:
+        message = f"Invalid value for 'temperature': the target of this model takes 0 to 1, got {chat.temperature:g}."
+        raise PenstockError("invalid_value", message, param="temperature")
+    tokens = chat.max_output
+    if budget:  # its tokens count as output: what the caller bounds is the answer
+        tokens = _ANSWER_ROOM + budget if tokens is None else tokens + budget * (tokens <= budget)
+    stop = [chat.stop] if isinstance(chat.stop, str) else chat.stop
+    said = {"maxTokens": tokens, "temperature": chat.temperature, "topP": chat.top_p, "stopSequences": stop}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _thinking(chat: ChatRequest, family: Family, conversation: Conversation) -> tuple[Block, int]:
+    """Extra fields, and the budget where thinking has one. ``extended_thinking`` wins over ``reasoning_effort``."""
+    asked, level = chat.extended_thinking, chat.reasoning_effort
+    if asked is None and level is None:
+        return {}, 0
+    if not (level != "none" if asked is None else asked.enabled):
+        return dict(family.efforts.get("none", {})), 0
+    budget = asked.budget_tokens if asked else None
+    level = None if level == "none" else level
+    if family.thinking == "budget" or (family.thinking == "both" and budget):
+        if _in_unthinking_loop(conversation):
+            return {}, 0
+        budget = budget or _BUDGETS.get(level or "", _BUDGETS["medium"])
+        return {"thinking": {"type": "enabled", "budget_tokens": budget}}, budget
+    if level is None and budget is not None:
+        level = next((name for name in ("low", "medium") if budget <= _BUDGETS[name]), "high")
+    if family.thinking is None:
+        return dict(family.efforts.get(level or "medium", {})), 0
+    # From 4.7 on the text of thoughts is left out unless it is asked for (2026-11).
+    shown = {"display": "summarized"} if asked and asked.include_reasoning else {}
+    return {"thinking": {"type": "adaptive"} | shown, **family.efforts.get(level or "", {})}, 0
+
+
+def _in_unthinking_loop(conversation: Conversation) -> bool:
+    """Whether results of a turn without thoughts are due: the vendor refuses to begin thinking there."""
+    if len(conversation.turns) < 2 or not any(isinstance(item, Result) for item in conversation.turns[-1].items):
+        return False
+    return not any(isinstance(item, Thought) for item in conversation.turns[-2].items)
+
+
+def _tools(chat: ChatRequest, family: Family, conversation: Conversation, extra: Block) -> Block:
+    """toolConfig. Converse demands it where the history calls tools, also when the request has none or wants none: then
+    their names stand in for them, and Claude is told in its own words not to call any."""
+    called = {item.name: None for turn in conversation.turns for item in turn.items if isinstance(item, Called)}
+    specs = [_spec(tool, family) for tool in chat.tools or ()]
+    none = chat.tool_choice == "none" or not specs
+    if none and not called:
+        return {}
+    if not specs:
+        specs = [{"toolSpec": {"name": name, "inputSchema": {"json": _ANY_OBJECT}}} for name in called]
+    config: Block = {"tools": specs}
+    choice: Block = {"auto": {}}
+    if isinstance(chat.tool_choice, NamedToolChoice):
+        choice = {"tool": {"name": chat.tool_choice.function.name}}
+    elif chat.tool_choice == "required":
+        choice = {"any": {}}
+    if family.native_choice and (none or chat.parallel_tool_calls is False):
+        kind, arguments = next(iter(choice.items()))
+        once = {"type": kind, **arguments, "disable_parallel_tool_use": True}
+        extra["tool_choice"] = {"type": "none"} if none else once
+    elif "auto" not in choice:
+        config["toolChoice"] = choice
+    return config
+
+
+def _spec(tool: Tool, family: Family) -> Block:
+    function = tool.function
+    spec: Block = {"name": function.name, "inputSchema": {"json": function.parameters or _ANY_OBJECT}}
+    if function.description:
+        spec["description"] = function.description
+    if function.strict and family.schemas:
+        spec["strict"] = True
+    return {"toolSpec": spec}
+
+
+class _Blocks:
+    """Writes content blocks; blank texts are left out, which the vendor refuses."""
+
+    def __init__(self, images: dict[LinkedImage, InlineImage]) -> None:
+        self._images = images
+
+    def all(self, items: list[Item]) -> list[Block]:
+        """The blocks of a turn."""
+        return [block for item in items for block in self._blocks(item)]
+
+    def _blocks(self, item: Item) -> list[Block]:
+        if isinstance(item, Thought):
+            return unpack(item.text, item.signature)
+        if isinstance(item, Called):
+            return [{"toolUse": {"toolUseId": _id(item.id), "name": item.name, "input": item.arguments}}]
+        if isinstance(item, Result):
+            content = [block for part in item.content for block in self._content(part)]
+            return [{"toolResult": {"toolUseId": _id(item.id), "content": content}}]
+        return self._content(item)
+
+    def _content(self, item: Content) -> list[Block]:
+        if isinstance(item, Text):
+            return [{"text": item.text}] if item.text.strip() else []
+        image = self._images[item] if isinstance(item, LinkedImage) else item
+        kind = _FORMATS.get(image.media_type)
+        if kind is None:
+            message = f"The target of this model takes png, jpeg, gif and webp images, not {image.media_type[:40]}."
+            raise PenstockError(
+                "invalid_value", message, param=item.param if isinstance(item, LinkedImage) else "messages"
+            )
+        return [{"image": {"format": kind, "source": {"bytes": image.base64}}}]
+
+
+def _id(identity: str) -> str:
+    """A call's id as the service model allows it: another vendor may have made it."""
+    return _NOT_IN_ID.sub("_", identity)[-64:] or "call"
