@@ -35,7 +35,7 @@ class _Fragment(msgspec.Struct):
     input: str = ""
 
 
-class _Thought(msgspec.Struct, rename="camel"):
+class _Thought(msgspec.Struct, frozen=True, rename="camel"):
     text: str = ""
     signature: str = ""
     redacted_content: str = ""
