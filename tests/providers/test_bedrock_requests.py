@@ -21,10 +21,13 @@ POINT = {"cachePoint": {"type": "default"}}
 NOVA = "us.amazon.nova-pro-v1:0"
 KIMI = "moonshotai.kimi-k2.5"
 NEW = "global.anthropic.claude-opus-4-8"
-WEATHER = {"type": "function", "function": {"name": "weather", "description": "now", "parameters": {"type": "object"}}}
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "weather", "description": "now", "parameters": {"type": "object"}},
+}
 SYSTEM = {"role": "system", "content": "be brief"}
 USER = {"role": "user", "content": "hi"}
-CALLED = [
+CALLED: list[dict[str, Any]] = [
     USER,
     {
         "role": "assistant",
@@ -311,7 +314,7 @@ def test_nova_takes_top_k_in_its_own_place() -> None:
 
 
 def test_strict_tools_go_to_models_with_structured_output() -> None:
-    strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}  # type: ignore[dict-item]
+    strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}
     assert sent(tools=[strict])["toolConfig"]["tools"][0]["toolSpec"]["strict"] is True
     assert "strict" not in sent(NOVA, tools=[strict])["toolConfig"]["tools"][0]["toolSpec"]
 

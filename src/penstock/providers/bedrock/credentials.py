@@ -12,7 +12,6 @@ from penstock.domain.errors import UpstreamError
 from penstock.providers.bedrock.sign import Keys
 
 # botocore refreshes keys that have less than 15 minutes, and gives out none with less than 10.
-_LOOK_AGAIN_S = 60.0
 _SURE_S = 540.0
 _METADATA = ("iam-role", "container-role")
 
@@ -20,9 +19,10 @@ _METADATA = ("iam-role", "container-role")
 class Source:
     """The current keys. ``static`` are bound ones; else ``profile`` is resolved when they are first needed."""
 
-    def __init__(self, *, static: Keys | None, profile: str | None) -> None:
+    def __init__(self, *, static: Keys | None, profile: str | None, look_again_s: float = 60.0) -> None:
         self._keys = static
         self._profile = profile
+        self._look_again_s = look_again_s
         self._looked_at = float("-inf")
         self._credentials: object = None
         self._task: asyncio.Task[None] | None = None
@@ -31,7 +31,7 @@ class Source:
         """Keys that are good for minutes. Raises UpstreamError upstream_misconfigured."""
         if self._profile is not None:
             age = time.monotonic() - self._looked_at
-            if age > _LOOK_AGAIN_S:
+            if age > self._look_again_s:
                 if self._task is None or self._task.done():
                     self._task = asyncio.get_running_loop().create_task(self._look())
                     # A failure that nobody waits for is found again when somebody does.
