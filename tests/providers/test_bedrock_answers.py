@@ -25,11 +25,12 @@ FULL = Answer(
     usage=(30, 9, 20, 4),
 )
 USAGE = Usage(input_tokens=30, output_tokens=9, cached_input_tokens=20, cache_write_tokens=4)
-STREAM: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+SHOWN: dict[str, Any] = {"extended_thinking": {"enabled": True, "include_reasoning": True}}
+STREAM: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}, **SHOWN}
 
 
 def test_a_plain_answer_has_text_thoughts_calls_and_usage() -> None:
-    outcome = call(bound_request(), says(FULL))
+    outcome = call(bound_request(**SHOWN), says(FULL))
     choice = outcome.answer["choices"][0]
     said = choice["message"]
     assert said["content"] == FULL.text
@@ -61,6 +62,18 @@ def test_a_streamed_answer_says_the_same() -> None:
     assert outcome.events[-1].usage == USAGE
     assert sum(event.output_tokens for event in outcome.events) > 6
     assert outcome.chunks[-1]["usage"]["prompt_tokens_details"] == {"cached_tokens": 20, "cache_write_tokens": 4}
+
+
+@pytest.mark.parametrize("thinking", [None, {"enabled": True}])
+@pytest.mark.parametrize("stream", [False, True])
+def test_thoughts_are_shown_to_no_one_who_did_not_ask_but_count(thinking: Any, stream: bool) -> None:
+    quiet = call(bound_request(stream=stream, extended_thinking=thinking), says(FULL))
+    shown = call(bound_request(stream=stream, **SHOWN), says(FULL))
+    assert quiet.events[-1].done
+    frames = b"".join(event.frame for event in quiet.events)
+    assert b"reasoning" not in frames
+    assert b"Hell" in frames
+    assert sum(e.output_tokens for e in quiet.events) == sum(e.output_tokens for e in shown.events)
 
 
 REASONS = [
@@ -155,7 +168,7 @@ def test_thoughts_in_several_blocks_go_back_as_the_blocks_they_were() -> None:
         stopped("end_turn"),
         usage(),
     ]
-    deltas = [c["choices"][0]["delta"] for c in call(bound_request(stream=True), stream_of(blocks)).chunks]
+    deltas = [c["choices"][0]["delta"] for c in call(bound_request(**STREAM), stream_of(blocks)).chunks if c["choices"]]
     thoughts = [delta["reasoning"] for delta in deltas if "reasoning" in delta]
     streamed = {
         "thinking": "".join(thought.get("thinking", "") for thought in thoughts),
@@ -172,7 +185,7 @@ def test_thoughts_in_several_blocks_go_back_as_the_blocks_they_were() -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.answer(json.dumps(plain).encode())
 
-    assert call(bound_request(), script).answer["choices"][0]["message"]["reasoning"] == streamed
+    assert call(bound_request(**SHOWN), script).answer["choices"][0]["message"]["reasoning"] == streamed
     messages = [
         {"role": "user", "content": "hi"},
         {"role": "assistant", "content": "so", "reasoning": streamed},

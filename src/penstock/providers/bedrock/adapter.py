@@ -2,11 +2,12 @@
 
 import base64
 import re
+from copy import copy
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from penstock.domain.chat import BoundRequest, ChatRequest
+from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
 from penstock.domain.errors import UpstreamError
 from penstock.providers.bedrock.credentials import Source
 from penstock.providers.bedrock.events import Reader, whole
@@ -25,15 +26,36 @@ _REGION = re.compile(r"bedrock-runtime[a-z-]*\.([a-z0-9-]+)\.")
 _DEFAULT_REGION = "us-east-1"
 
 
-def make(bound: Bound) -> TranslatedAdapter:
+def make(bound: Bound) -> "BedrockAdapter":
     """The adapter of one provider of this kind."""
-    return TranslatedAdapter(bound.transport, Converse(bound))
+    return BedrockAdapter(bound)
+
+
+class BedrockAdapter:
+    """One upstream. What a model thinks is shown to the clients that ask for it, no others (heroku-wire.md 2.1)."""
+
+    def __init__(self, bound: Bound) -> None:
+        dialect = Converse(bound)
+        discreet = copy(dialect)
+        discreet.show = False
+        self._shown, self._hidden = (TranslatedAdapter(bound.transport, each) for each in (dialect, discreet))
+
+    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+        """Parameters that are set and have no effect here."""
+        return self._shown.ignored(chat)
+
+    async def open(self, request: BoundRequest) -> EventStream:
+        """Wait for the first event. Raises PenstockError for what cannot be said, UpstreamError."""
+        thinking = request.chat.extended_thinking
+        adapter = self._shown if thinking is not None and thinking.include_reasoning else self._hidden
+        return await adapter.open(request)
 
 
 class Converse:
     """The dialect."""
 
     stream_type = "application/vnd.amazon.eventstream"
+    show = True
 
     def __init__(self, bound: Bound) -> None:
         spec, credential = bound.spec, bound.credential
@@ -79,11 +101,11 @@ class Converse:
 
     def reader(self, _: BoundRequest) -> Reader:
         """A new reader of a streamed answer."""
-        return Reader(self._failures)
+        return Reader(self._failures, show=self.show)
 
     def whole(self, body: bytes) -> list[Part]:
         """The parts of a plain answer."""
-        return whole(body, self._failures)
+        return whole(body, self._failures, show=self.show)
 
     def fault(self, status: int, headers: dict[str, str], body: bytes) -> UpstreamError:
         """The public error for an answer that is none."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
@@ -99,8 +99,9 @@ class Reader:
     """One streamed answer. It is whole once its stop and the usage that follows were seen, or its stop and the end
     of the body, between two messages."""
 
-    def __init__(self, failures: Failures) -> None:
+    def __init__(self, failures: Failures, *, show: bool = True) -> None:
         self.done = False
+        self._show = show
         self._failures = failures
         self._frames = Frames()
         self._stopped = False
@@ -111,7 +112,8 @@ class Reader:
         """The parts that a block of the body completes."""
         try:
             for message in self._frames.feed(block):
-                yield from self._parts(message)
+                for part in self._parts(message):
+                    yield part if self._show else _discreet(part)
         except BrokenFrame as error:
             raise UpstreamError("upstream_error", "The upstream's stream is broken. Try again.") from error
 
@@ -163,8 +165,8 @@ class Reader:
                 yield Part(0, [Delta(reasoning=Reasoning(thinking=thought.text))], 1)
 
 
-def whole(body: bytes, failures: Failures) -> list[Part]:
-    """The parts of a plain answer. Raises UpstreamError."""
+def whole(body: bytes, failures: Failures, *, show: bool = True) -> list[Part]:
+    """The parts of a plain answer; without thoughts unless they are to be shown. Raises UpstreamError."""
     try:
         answer = _answer.decode(body)
     except (ValueError, RecursionError) as error:
@@ -186,7 +188,13 @@ def whole(body: bytes, failures: Failures) -> list[Part]:
             if said.text:
                 deltas.append(Delta(reasoning=Reasoning(thinking=said.text)))
     usage = Usage(estimated=True) if answer.usage is None else _counted(answer.usage)
-    return [Part(0, deltas, len(deltas)), *_stop(answer.stop_reason, proofs), Part(0, [], usage=usage)]
+    parts = [Part(0, deltas, len(deltas)), *_stop(answer.stop_reason, proofs), Part(0, [], usage=usage)]
+    return parts if show else [_discreet(part) for part in parts]
+
+
+def _discreet(part: Part) -> Part:
+    """The part without thoughts, which count all the same."""
+    return part._replace(deltas=[delta for delta in part.deltas if delta.reasoning is UNSET])
 
 
 def _begun(index: int, call: _ToolUse) -> Delta:
