@@ -96,15 +96,14 @@ _answer = msgspec.json.Decoder(_Answer)
 
 
 class Reader:
-    """One streamed answer. It is whole once its stop and the usage that follows were seen, or its stop and the end
-    of the body, between two messages."""
+    """One streamed answer. It is whole once its stop and its usage, which always follows, were seen."""
 
     def __init__(self, failures: Failures, *, show: bool = True) -> None:
         self.done = False
         self._show = show
         self._failures = failures
         self._frames = Frames()
-        self._stopped = False
+        self._stopped = self._counted = False
         self._calls: dict[int, int] = {}  # our index of a call by its block's
         self._proofs: dict[int, tuple[int, str]] = {}  # length and signature by block
 
@@ -118,8 +117,7 @@ class Reader:
             raise UpstreamError("upstream_error", "The upstream's stream is broken. Try again.") from error
 
     def end(self) -> Iterator[Part]:
-        """The body has ended."""
-        self.done = self.done or (self._stopped and self._frames.empty)
+        """The end of the body adds nothing."""
         return iter(())
 
     def _parts(self, message: Message) -> Iterator[Part]:
@@ -137,10 +135,12 @@ class Reader:
             yield from self._call(event.content_block_index, event.start.tool_use)
         elif kind == "messageStop":
             self._stopped = True
+            self.done = self._counted
             yield from _stop(event.stop_reason, list(self._proofs.values()))
         elif kind == "metadata" and event.usage is not None:
+            self._counted = True
             self.done = self._stopped
-            yield Part(0, [], usage=_counted(event.usage))
+            yield Part(0, [], usage=_usage(event.usage))
 
     def _call(self, at: int, call: _ToolUse) -> Iterator[Part]:
         if call.type:
@@ -187,7 +187,7 @@ def whole(body: bytes, failures: Failures, *, show: bool = True) -> list[Part]:
             proofs.append((-1, hidden) if hidden else (len(said.text), said.signature))
             if said.text:
                 deltas.append(Delta(reasoning=Reasoning(thinking=said.text)))
-    usage = Usage(estimated=True) if answer.usage is None else _counted(answer.usage)
+    usage = Usage(estimated=True) if answer.usage is None else _usage(answer.usage)
     parts = [Part(0, deltas, len(deltas)), *_stop(answer.stop_reason, proofs), Part(0, [], usage=usage)]
     return parts if show else [_discreet(part) for part in parts]
 
@@ -212,7 +212,7 @@ def _stop(reason: str, proofs: list[tuple[int, str]]) -> Iterator[Part]:
     yield Part(0, signed, finish=_FINISH.get(reason, "stop"))
 
 
-def _counted(usage: _Usage) -> Usage:
+def _usage(usage: _Usage) -> Usage:
     """In our convention. The vendor's inputTokens are those that were neither read from nor written to the cache (user
     guide, prompt caching, 2026-11). It does not tell thoughts from the rest of the output."""
     read, write = usage.cache_read_input_tokens, usage.cache_write_input_tokens

@@ -36,7 +36,7 @@ class Message(NamedTuple):
 
 
 class Frames:
-    """Takes the body in blocks of any size. ``empty`` is true between messages."""
+    """Takes the body in blocks of any size."""
 
     __slots__ = ("_buffer", "_known")
 
@@ -44,11 +44,6 @@ class Frames:
         self._buffer = bytearray()
         # The headers of a stream's messages are few and the same again and again.
         self._known: dict[bytes, dict[str, Value]] = {}
-
-    @property
-    def empty(self) -> bool:
-        """Whether no message has been begun."""
-        return not self._buffer
 
     def feed(self, block: bytes) -> Iterator[Message]:
         """The messages that the block completes. Raises BrokenFrame, after those before it."""
