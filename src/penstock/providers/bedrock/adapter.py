@@ -3,6 +3,7 @@
 import base64
 import re
 from copy import copy
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -24,6 +25,7 @@ from penstock.providers.turns import InlineImage, conversation
 
 _REGION = re.compile(r"bedrock-runtime[a-z-]*\.([a-z0-9-]+)\.")
 _DEFAULT_REGION = "us-east-1"
+_quoted = lru_cache(maxsize=256)(quote)
 
 
 def make(bound: Bound) -> "BedrockAdapter":
@@ -96,7 +98,7 @@ class Converse:
             images[link] = InlineImage(image.media_type, base64.b64encode(image.data).decode())
         body = write(request, family, said, images)
         verb = "converse-stream" if request.chat.stream else "converse"
-        path = f"/model/{quote(request.target_model, safe='')}/{verb}"
+        path = f"/model/{_quoted(request.target_model, '')}/{verb}"
         return Call(path, (*await self._signed(path, body), *self._extra_headers), body)
 
     def reader(self, _: BoundRequest) -> Reader:

@@ -80,11 +80,15 @@ def fields_of(model: str, *, json_object: bool = False) -> Fields:
 
 def honoured(request: BoundRequest, fields: Fields) -> BoundRequest:
     """The request without what its model does not take."""
-    without = [name for name, field in fields.table.items() if field.handling in (_IGNORED, _REFUSED)]
-    dropped = {name: None for name in without if getattr(request.chat, name) is not None}
+    dropped = {name: None for name in _not_taken(fields) if getattr(request.chat, name) is not None}
     if not dropped:
         return request
     return msgspec.structs.replace(request, chat=msgspec.structs.replace(request.chat, **dropped))
+
+
+@lru_cache(maxsize=256)
+def _not_taken(fields: Fields) -> tuple[str, ...]:
+    return tuple(name for name, field in fields.table.items() if field.handling in (_IGNORED, _REFUSED))
 
 
 def linked_images(conversation: Conversation) -> list[LinkedImage]:

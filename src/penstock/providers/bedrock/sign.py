@@ -6,11 +6,13 @@ Our own, because botocore's signer takes more time than the rest of the gateway'
 import hashlib
 import hmac
 import time
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
 SERVICE = "bedrock"  # the signing name in the service model, 2026-11
 _TERMINATOR = "aws4_request"
+_quoted = lru_cache(maxsize=256)(quote)
 
 
 class Keys(NamedTuple):
@@ -45,7 +47,7 @@ class Signer:
         signed = "content-type;host;x-amz-date" + (";x-amz-security-token" if token else "")
         # All services but S3 sign the path encoded once more.
         request = (
-            f"POST\n{quote(self._base_path + path, safe='/~')}\n\n"
+            f"POST\n{_quoted(self._base_path + path, '/~')}\n\n"
             f"content-type:application/json\nhost:{self._host}\nx-amz-date:{stamp}\n"
             f"{f'x-amz-security-token:{token}{chr(10)}' if token else ''}"
             f"\n{signed}\n{hashlib.sha256(body).hexdigest()}"
