@@ -1,5 +1,6 @@
 """What a chat request becomes in Converse's words."""
 
+import asyncio
 import base64
 import calendar
 import time
@@ -11,10 +12,13 @@ import botocore.validate
 import pytest
 
 from penstock.domain.chat import ChatRequest
+from penstock.providers.bedrock.adapter import Converse
 from penstock.providers.bedrock.families import family_of
 from penstock.providers.bedrock.request import FIELDS
 from penstock.providers.bedrock.sign import Keys
-from tests.providers.bedrock_calls import BEARER, KEYS, PIXEL, bound_request, call, sent
+from penstock.providers.spec import Bound, ProviderSpec
+from penstock.providers.transport import Endpoint, Transport
+from tests.providers.bedrock_calls import BEARER, KEYS, PIXEL, Fetcher, bound_request, call, sent
 from tests.providers.test_bedrock_sign import by_botocore
 
 POINT = {"cachePoint": {"type": "default"}}
@@ -332,3 +336,21 @@ def test_strict_tools_go_to_models_with_structured_output() -> None:
 )
 def test_generations_of_claude_are_told_apart_by_their_ids(model: str, thinking: str | None) -> None:
     assert family_of(model).thinking == thinking
+
+
+@pytest.mark.parametrize(
+    ("base_url", "region", "signed"),
+    [
+        ("https://bedrock-runtime.us-west-2.amazonaws.com", None, "us-west-2"),
+        ("https://bedrock-runtime.us-west-2.amazonaws.com", "eu-west-1", "us-west-2"),
+        ("https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com", None, "us-gov-west-1"),
+        ("https://proxy.internal/bedrock", "eu-west-1", "eu-west-1"),
+        ("https://proxy.internal/bedrock", None, "us-east-1"),
+    ],
+)
+def test_the_region_is_that_of_the_host_where_it_names_one(base_url: str, region: str | None, signed: str) -> None:
+    spec = ProviderSpec(name="aws", kind="bedrock", base_url=base_url, region=region, headers=(("x-team", "a"),))
+    dialect = Converse(Bound(spec, KEYS, Transport(Endpoint(base_url)), Fetcher()))
+    headers = dict(asyncio.run(dialect.call(bound_request())).headers)
+    assert f"/{signed}/bedrock/aws4_request" in headers["authorization"]
+    assert headers["x-team"] == "a"

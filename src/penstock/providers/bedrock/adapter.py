@@ -61,18 +61,16 @@ class Converse:
 
     def __init__(self, bound: Bound) -> None:
         spec, credential = bound.spec, bound.credential
-        static = None
-        self._bearer = None
-        if credential is not None and credential.access_key_id is None:
-            self._bearer = credential.secret
-        elif credential is not None and credential.access_key_id is not None:
-            static = Keys(credential.access_key_id, credential.secret, credential.session_token)
-        self._source = Source(static=static, profile=spec.aws_profile if credential is None else None)
+        key_id = credential.access_key_id if credential else None
+        self._bearer = credential.secret if credential and key_id is None else None
+        static = Keys(key_id, credential.secret, credential.session_token) if credential and key_id else None
+        self._source = Source(static=static, profile=None if credential else spec.aws_profile)
         self._failures = Failures(self._secrets, self._source.expired)
         self._images = bound.images
         url = urlsplit(spec.base_url)
         named = _REGION.search(url.netloc)
-        region = spec.region or (named[1] if named else _DEFAULT_REGION)
+        # A host that names its region takes no signature for another.
+        region = named[1] if named else spec.region or _DEFAULT_REGION
         host = url.netloc.rpartition("@")[2]
         self._signer = Signer(region=region, host=host, base_path=url.path.rstrip("/"))
         self._extra_headers: Headers = spec.headers

@@ -132,7 +132,8 @@ def _settings(chat: ChatRequest) -> Block:
         settings["serviceTier"] = {"type": chat.service_tier}
     if isinstance(chat.metadata, dict) and chat.metadata:
         settings["requestMetadata"] = {name: str(value) for name, value in chat.metadata.items()}
-    if chat.response_format is not None and (wanted := chat.response_format.json_schema) is not None:
+    form = chat.response_format
+    if form is not None and form.type == "json_schema" and (wanted := form.json_schema) is not None:
         schema = {"schema": msgspec.json.encode(wanted.schema).decode(), "name": wanted.name}
         if wanted.description:
             schema["description"] = wanted.description
