@@ -107,7 +107,7 @@ class TranslatedAdapter:
 class Translated:
     """The events of a streamed answer in our dialect: what arrived together leaves together."""
 
-    __slots__ = ("_failure", "_frames", "_over", "_reader", "_ready", "_response", "_usage")
+    __slots__ = ("_failure", "_frames", "_over", "_reader", "_ready", "_response", "_tokens", "_usage")
 
     def __init__(self, response: Response, reader: Reader, request: BoundRequest) -> None:
         self._response = response
@@ -116,6 +116,7 @@ class Translated:
         self._ready: deque[ChatEvent] = deque()
         self._failure: UpstreamError | None = None
         self._usage: Usage | None = None
+        self._tokens = 0  # of parts that showed nothing yet: they count with the next event
         self._over = False
 
     async def prime(self) -> None:
@@ -154,11 +155,11 @@ class Translated:
 
     def _take(self, parts: Iterable[Part]) -> None:
         frames: list[bytes] = []
-        tokens, usage = 0, None
+        usage = None
         try:
             for part in parts:
                 frames.append(self._frames.part(part))
-                tokens += part.tokens
+                self._tokens += part.tokens
                 usage = part.usage or usage
         except UpstreamError as error:
             self._failure = error
@@ -169,4 +170,5 @@ class Translated:
             frames.append(self._frames.last(self._usage or Usage(estimated=True)))
         frame = b"".join(frames)
         if frame:
-            self._ready.append(ChatEvent(frame, tokens, self._usage, done))
+            self._ready.append(ChatEvent(frame, self._tokens, self._usage, done))
+            self._tokens = 0
