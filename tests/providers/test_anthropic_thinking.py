@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from penstock.providers.anthropic.claude import claude
-from penstock.providers.anthropic.thinking import Proof, blocks_of, room
+from penstock.providers.anthropic.thinking import room
+from penstock.providers.proofs import Block, packed, unpacked
 from tests.providers.test_anthropic_request import SONNET, TOOLS, loop, said
 
 THINK = {"enabled": True, "include_reasoning": True}
@@ -103,24 +104,24 @@ def test_a_tool_loop_that_began_without_thinking_ends_without() -> None:
 
 
 def test_a_single_block_of_thoughts_keeps_its_vendors_signature() -> None:
-    proof = Proof()
-    proof.thoughts(3, "sig")
-    assert proof.signature == "sig"
-    assert Proof().signature is None
+    assert packed([Block(3, "sig")]) == "sig"
+    assert packed([]) is None
 
 
 def test_several_and_encrypted_blocks_come_back_as_they_were() -> None:
-    proof = Proof()
-    proof.thoughts(5, "sig-1")
-    proof.encrypted("opaque")
-    proof.thoughts(0, "sig-2")
-    proof.thoughts(4, "sig-3")
-    assert list(blocks_of("Hörst du.", proof.signature or "")) == [
+    proof = packed([Block(5, "sig-1"), Block(-1, "opaque"), Block(0, "sig-2"), Block(4, "sig-3")])
+    echoed = {"thinking": "Hörst du.", "signature": proof}
+    sent = [block for turn in said(messages=loop(echoed))["messages"] for block in turn["content"]]
+    assert [block for block in sent if "thinking" in block["type"]] == [
         {"type": "thinking", "thinking": "Hörst", "signature": "sig-1"},
         {"type": "redacted_thinking", "data": "opaque"},
         {"type": "thinking", "thinking": "", "signature": "sig-2"},
         {"type": "thinking", "thinking": " du.", "signature": "sig-3"},
     ]
+
+
+def test_another_vendors_signature_does_not_go_back() -> None:
+    assert unpacked("Hm.", "other:c2ln") == []
 
 
 def test_a_packed_signature_that_a_client_made_up_is_no_thought() -> None:

@@ -8,8 +8,8 @@ import msgspec
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers import faults
-from penstock.providers.anthropic.thinking import Proof
 from penstock.providers.parts import Part
+from penstock.providers.proofs import Block, packed
 from penstock.providers.sse import SseParser
 from penstock.providers.wire_out import Call, Delta, Finish, Function, Reasoning
 
@@ -115,7 +115,7 @@ class MessageReader:
         self._parser = SseParser()
         self._blocks: dict[int, _Open] = {}
         self._calls = 0
-        self._proof = Proof()
+        self._proofs: list[Block] = []
         self._unseen = 0  # tokens of thoughts that the client does not see: the next part that it sees carries them
         self._usage = _Usage()
         self._finish: Finish | None = None
@@ -179,7 +179,7 @@ class MessageReader:
             self._blocks[index] = _Open(block, -1)
             return self._thought(block.thinking)
         if block.type == "redacted_thinking":
-            self._proof.encrypted(block.data)
+            self._proofs.append(Block(-1, block.data))
         return None
 
     def _delta(self, index: int, delta: _Piece) -> Part | None:
@@ -202,7 +202,7 @@ class MessageReader:
         if block is None:
             return None
         if block.call < 0:
-            self._proof.thoughts(block.length, block.proof)
+            self._proofs.append(Block(block.length, block.proof))
             return None
         # No fragment came: the arguments are what the block began with, an empty object for a call without any.
         return self._shown(_arguments(block.call, block.given)) if block.given else None
@@ -211,7 +211,7 @@ class MessageReader:
         # A reason that is newer than this code ends the answer all the same.
         self._finish = _FINISH.get(reason, "tool_calls" if self._calls else "stop")
         counted = self._counted(usage, estimated=False)
-        proof = self._proof.signature if self._show else None
+        proof = packed(self._proofs) if self._show else None
         deltas = [Delta(reasoning=Reasoning(signature=proof))] if proof else []
         tokens, self._unseen = self._unseen, 0
         return Part(0, deltas, tokens, finish=self._finish, usage=counted.usage if counted else None)

@@ -10,7 +10,8 @@ from penstock.domain.errors import PenstockError
 from penstock.providers.anthropic import fields
 from penstock.providers.anthropic.claude import Claude, claude
 from penstock.providers.anthropic.fields import FIELDS
-from penstock.providers.anthropic.thinking import Plan, blocks_of, plan, room
+from penstock.providers.anthropic.thinking import Plan, plan, room
+from penstock.providers.proofs import Thinking, unpacked
 from penstock.providers.turns import Called, Conversation, InlineImage, Item, LinkedImage, Result, Text, Thought
 from penstock.providers.turns import conversation as conversation_of
 
@@ -98,8 +99,14 @@ def _blocks(items: Iterable[Item], *, thinks: bool = True) -> list[Wire]:
             case LinkedImage():
                 blocks.append({"type": "image", "source": {"type": "url", "url": item.url}})
             case Thought() if thinks:
-                blocks.extend(blocks_of(item.text, item.signature))
+                blocks.extend(map(_thinking, unpacked(item.text, item.signature)))
     return blocks
+
+
+def _thinking(block: Thinking) -> Wire:
+    if block.encrypted:
+        return {"type": "redacted_thinking", "data": block.encrypted}
+    return {"type": "thinking", "thinking": block.text, "signature": block.signature}
 
 
 def _result(item: Result) -> Wire:

@@ -1,9 +1,6 @@
-"""Thinking: what to ask for, how many tokens it needs, and how its proof travels through a client and back."""
+"""Thinking: what to ask for, and how many tokens it needs."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
-
-import msgspec
 
 from penstock.domain.chat import ChatRequest, Json
 from penstock.providers.anthropic.claude import Claude
@@ -12,8 +9,6 @@ from penstock.providers.anthropic.claude import Claude
 BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 24_576, "xhigh": 32_768, "max": 32_768}
 _LEAST = 1_024
 _EFFORTS = {"minimal": "low"}
-_PACKED = "blocks:"
-_packed = msgspec.json.Decoder(list[tuple[int, str]])
 
 
 class Plan(NamedTuple):
@@ -68,50 +63,3 @@ def room(asked: int | None, budget: int, model: Claude) -> tuple[int, int]:
     if tokens <= budget:
         budget = max(tokens - _LEAST, _LEAST)
     return tokens, budget
-
-
-class Proof:
-    """Collects what proves the thoughts of one answer to the vendor, for a client to send back as one signature.
-
-    One block of thoughts keeps its vendor's signature. Several, or blocks that the vendor encrypted, are packed into
-    one text of ours: for each the length of its thoughts and its signature, or -1 and its encrypted data.
-    """
-
-    __slots__ = ("_blocks",)
-
-    def __init__(self) -> None:
-        self._blocks: list[tuple[int, str]] = []
-
-    def thoughts(self, length: int, signature: str) -> None:
-        """A block of thoughts of that many characters."""
-        self._blocks.append((length, signature))
-
-    def encrypted(self, data: str) -> None:
-        """A block that only the vendor can read."""
-        self._blocks.append((-1, data))
-
-    @property
-    def signature(self) -> str | None:
-        """The signature of all blocks; None when there are none or the vendor signed nothing."""
-        if len(self._blocks) == 1 and self._blocks[0][0] >= 0:
-            return self._blocks[0][1] or None
-        return _PACKED + msgspec.json.encode(self._blocks).decode() if self._blocks else None
-
-
-def blocks_of(text: str, signature: str) -> Sequence[dict[str, Json]]:
-    """The vendor's blocks again, from what ``Proof`` made of them."""
-    if not signature.startswith(_PACKED):
-        return [{"type": "thinking", "thinking": text, "signature": signature}]
-    try:
-        packed = _packed.decode(signature[len(_PACKED) :])
-    except (ValueError, RecursionError):
-        return []  # a client's own work: the vendor would refuse it
-    blocks: list[dict[str, Json]] = []
-    at = 0
-    for length, proof in packed:
-        if length < 0:
-            blocks.append({"type": "redacted_thinking", "data": proof})
-        else:
-            blocks.append({"type": "thinking", "thinking": text[at : at + length], "signature": proof})
-            at += length
-    return blocks

@@ -9,8 +9,8 @@ from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers.bedrock.failures import Failures
 from penstock.providers.bedrock.frames import BrokenFrame, Frames, Message
-from penstock.providers.bedrock.thoughts import pack
 from penstock.providers.parts import Part
+from penstock.providers.proofs import Block, packed
 from penstock.providers.wire_out import Call, Delta, Finish, Function, Reasoning
 
 _FINISH: dict[str, Finish] = {
@@ -105,7 +105,7 @@ class Reader:
         self._frames = Frames()
         self._stopped = self._counted = False
         self._calls: dict[int, int] = {}  # our index of a call by its block's
-        self._proofs: dict[int, tuple[int, str]] = {}  # length and signature by block
+        self._proofs: dict[int, Block] = {}  # length and signature by block
 
     def feed(self, block: bytes) -> Iterator[Part]:
         """The parts that a block of the body completes."""
@@ -156,11 +156,11 @@ class Reader:
                 call = Call(index=self._calls[at], function=Function(arguments=delta.tool_use.input))
                 yield Part(0, [Delta(tool_calls=[call])], 1)
         elif (thought := delta.reasoning_content) is not None:
-            length, proof = self._proofs.get(at, (0, ""))
+            length, proof = self._proofs.get(at, Block(0, ""))
             if thought.redacted_content:
-                self._proofs[at] = (-1, proof + thought.redacted_content)
+                self._proofs[at] = Block(-1, proof + thought.redacted_content)
                 return
-            self._proofs[at] = (length + len(thought.text), proof + thought.signature)
+            self._proofs[at] = Block(length + len(thought.text), proof + thought.signature)
             if thought.text:
                 yield Part(0, [Delta(reasoning=Reasoning(thinking=thought.text))], 1)
 
@@ -172,7 +172,7 @@ def whole(body: bytes, failures: Failures, *, show: bool = True) -> list[Part]:
     except (ValueError, RecursionError) as error:
         raise failures.of(200, {}, body) from error
     deltas: list[Delta] = []
-    proofs: list[tuple[int, str]] = []
+    proofs: list[Block] = []
     calls = 0
     for block in answer.output.message.content:
         if block.text:
@@ -184,7 +184,7 @@ def whole(body: bytes, failures: Failures, *, show: bool = True) -> list[Part]:
             calls += 1
         elif (thought := block.reasoning_content) is not None:
             said, hidden = thought.reasoning_text, thought.redacted_content
-            proofs.append((-1, hidden) if hidden else (len(said.text), said.signature))
+            proofs.append(Block(-1, hidden) if hidden else Block(len(said.text), said.signature))
             if said.text:
                 deltas.append(Delta(reasoning=Reasoning(thinking=said.text)))
     usage = Usage(estimated=True) if answer.usage is None else _usage(answer.usage)
@@ -202,12 +202,12 @@ def _begun(index: int, call: _ToolUse) -> Delta:
     return Delta(tool_calls=[Call(index=index, id=call.tool_use_id, type="function", function=function)])
 
 
-def _stop(reason: str, proofs: list[tuple[int, str]]) -> Iterator[Part]:
+def _stop(reason: str, proofs: list[Block]) -> Iterator[Part]:
     """The signature of all thoughts, and the finish. A reason that is not known yet is a stop."""
     if reason.startswith("malformed_"):
         what = reason.removeprefix("malformed_").replace("_", " ")
         raise UpstreamError("upstream_error", f"The upstream's model wrote a malformed {what}. Try again.")
-    signature = pack(proofs)
+    signature = packed(proofs)
     signed = [] if signature is None else [Delta(reasoning=Reasoning(signature=signature))]
     yield Part(0, signed, finish=_FINISH.get(reason, "stop"))
 

@@ -9,8 +9,8 @@ import msgspec
 from penstock.domain.chat import BoundRequest, ChatRequest, NamedToolChoice, Tool
 from penstock.domain.errors import PenstockError
 from penstock.providers.bedrock.families import Family, family_of
-from penstock.providers.bedrock.thoughts import unpack
 from penstock.providers.fields import Field, Fields, FieldTable, Handling
+from penstock.providers.proofs import Thinking, unpacked
 from penstock.providers.turns import (
     Called,
     Content,
@@ -230,7 +230,7 @@ class _Blocks:
 
     def _blocks(self, item: Item) -> list[Block]:
         if isinstance(item, Thought):
-            return unpack(item.text, item.signature)
+            return [_thought(block) for block in unpacked(item.text, item.signature)]
         if isinstance(item, Called):
             return [{"toolUse": {"toolUseId": _id(item.id), "name": item.name, "input": item.arguments}}]
         if isinstance(item, Result):
@@ -254,3 +254,9 @@ class _Blocks:
 def _id(identity: str) -> str:
     """A call's id as the service model allows it: another vendor may have made it."""
     return _NOT_IN_ID.sub("_", identity)[-64:] or "call"
+
+
+def _thought(block: Thinking) -> Block:
+    if block.encrypted:
+        return {"reasoningContent": {"redactedContent": block.encrypted}}
+    return {"reasoningContent": {"reasoningText": {"text": block.text, "signature": block.signature}}}
