@@ -5,55 +5,30 @@ a connection that announced neither. A body that ends earlier than announced is 
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any
 
 import httptools
 
+from penstock.providers.outbound.encoding import Inflater
+from penstock.providers.outbound.failures import (
+    AnswerTooLarge,
+    ConnectionLost,
+    FirstByteTimeout,
+    FirstTokenTimeout,
+    IdleTimeout,
+    ProtocolViolation,
+    TotalTimeout,
+    TransportError,
+)
+
+__all__ = ["Connection", "Response", "TransportError"]
+
 _HIGH_WATER = 256 * 1024
 _NEVER = float("inf")
 _REST_S = 0.1
-
-
-class TransportError(Exception):
-    """A call that did not become a complete answer. Messages hold no header, body or credential."""
-
-
-class ConnectFailed(TransportError):
-    """Nothing accepted the connection."""
-
-
-class ConnectTimeout(ConnectFailed):
-    """The connection was not established in time."""
-
-
-class FirstByteTimeout(TransportError):
-    """The head of the answer did not arrive in time."""
-
-
-class IdleTimeout(TransportError):
-    """The body stopped arriving."""
-
-
-class FirstTokenTimeout(TransportError):
-    """The head arrived, and then nothing that a client could be shown."""
-
-
-class TotalTimeout(TransportError):
-    """The answer was not complete in time."""
-
-
-class ConnectionLost(TransportError):
-    """The peer closed before the answer was complete."""
-
-
-class ProtocolViolation(TransportError):
-    """The peer does not speak HTTP/1.1."""
-
-
-class AnswerTooLarge(TransportError):
-    """Head or body exceed the limit."""
 
 
 class Response:
@@ -180,14 +155,15 @@ class Connection(asyncio.Protocol):
         self._response: Response | None = None
         self._head: asyncio.Future[Response] | None = None
         self._head_size = 0
+        self._inflater: Inflater | None = None
         self._framed = False
         self._paused = False
-        self._lost = False
+        self.lost = False
 
     @property
     def usable(self) -> bool:
         """Whether a new request may be written."""
-        return not self._lost and self._response is None and not self._transport.is_closing()
+        return not self.lost and self._response is None and not self._transport.is_closing()
 
     @property
     def response(self) -> Response | None:
@@ -204,6 +180,7 @@ class Connection(asyncio.Protocol):
         self.used += 1
         self.started = False
         self._head_size = 0
+        self._inflater = None
         self._response = Response(self, self.max_body)
         self._head = self._loop.create_future()
         if len(body) < 65_536:
@@ -221,6 +198,11 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once, without flushing."""
         self._transport.abort()
+
+    def abandon(self, head: "asyncio.Future[Response]") -> None:
+        """Close at once if the answer that ``head`` begins is still under way: the next call may be on it by now."""
+        if self._head is head and self._response is not None:
+            self._transport.abort()
 
     def fail(self, error: TransportError) -> None:
         """End the current answer with this error and close."""
@@ -280,16 +262,17 @@ class Connection(asyncio.Protocol):
             self._arm()
 
     def eof_received(self) -> bool:
-        """Half-closed by the peer: close ours as well."""
+        """The peer has closed: complete an answer that ends so, and close ours as well. TLS that ends without saying
+        so is no end: whoever cuts the line could shorten an answer like that."""
+        tls = self._transport.get_extra_info("ssl_object")
+        if not self._framed and self._response is not None and self._response.status and (not tls or _ended(tls)):
+            self._end(self._cut_short())
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Complete an answer that ends by close; fail any other."""
-        self._lost = True
-        by_close = exc is None and not self._framed and self._response is not None and self._response.status != 0
-        self._end(
-            None if by_close else ConnectionLost("the upstream closed the connection before its answer was complete")
-        )
+        """Fail an answer that is not complete."""
+        self.lost = True
+        self._end(ConnectionLost("the upstream closed the connection before its answer was complete"))
         self._closed(self)
 
     # httptools callbacks
@@ -321,6 +304,9 @@ class Connection(asyncio.Protocol):
             return
         if status in (204, 304):
             self._framed = True
+        encoding = self._response.headers.pop("content-encoding", None)
+        if encoding is not None and not self._decode(encoding.lower()):
+            return
         self._response.status = status
         if not self._head.done():
             self._head.set_result(self._response)
@@ -330,6 +316,14 @@ class Connection(asyncio.Protocol):
         response = self._response
         if response is None:
             return
+        if self._inflater is not None:
+            try:
+                data = self._inflater.feed(data)
+            except ValueError as error:
+                self.fail(ProtocolViolation(f"the upstream's answer {error}"))
+                return
+            if not data:
+                return
         response.feed(data)
         if response.size > response.max_bytes:
             self.fail(AnswerTooLarge(f"the upstream's answer exceeds {response.max_bytes} bytes"))
@@ -345,13 +339,29 @@ class Connection(asyncio.Protocol):
             return
         reusable = self._framed and self._parser.should_keep_alive()
         self.keep_s = _keep_alive_hint(response.headers.get("keep-alive"))
-        self._end(None)
+        self._end(self._cut_short())
         if reusable and not self._transport.is_closing():
             self.resume()
             self.deadline = _NEVER
             self._released(self)
         else:
             self._transport.close()
+
+    def _decode(self, encoding: str) -> bool:
+        """Undo this encoding from here on; false, and the call has failed, where we cannot."""
+        if encoding in ("", "identity"):
+            return True
+        try:
+            self._inflater = Inflater(encoding, self.max_body)
+        except ValueError as error:
+            self.fail(ProtocolViolation(f"the upstream's answer {error}"))
+            return False
+        return True
+
+    def _cut_short(self) -> TransportError | None:
+        if self._inflater is None or self._inflater.whole:
+            return None
+        return ConnectionLost("the upstream's compressed answer ends early")
 
     def _end(self, error: TransportError | None) -> None:
         response, self._response = self._response, None
@@ -361,6 +371,16 @@ class Connection(asyncio.Protocol):
         response.finish(error)
         if self._head is not None and not self._head.done():
             self._head.set_exception(error or ConnectionLost("the upstream closed the connection without an answer"))
+
+
+def _ended(tls: Any) -> bool:
+    """Whether the peer has said, by close_notify, that nothing more comes."""
+    try:
+        return bool(tls.read(1) == b"")
+    except ssl.SSLZeroReturnError:
+        return True
+    except ssl.SSLError:
+        return False
 
 
 def _keep_alive_hint(header: str | None) -> float:

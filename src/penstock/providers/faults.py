@@ -9,11 +9,12 @@ from collections.abc import Mapping
 import msgspec
 
 from penstock.domain.errors import UpstreamError
-from penstock.providers.connection import (
+from penstock.providers.outbound.failures import (
     ConnectFailed,
     FirstByteTimeout,
     FirstTokenTimeout,
     IdleTimeout,
+    ProxyRefused,
     TotalTimeout,
     TransportError,
 )
@@ -55,6 +56,8 @@ def from_transport(error: TransportError) -> UpstreamError:
     """The public error for a call that did not complete."""
     if isinstance(error, (FirstByteTimeout, FirstTokenTimeout, IdleTimeout, TotalTimeout)):
         return UpstreamError("upstream_timeout", f"{_sentence(str(error))} Try again.")
+    if isinstance(error, ProxyRefused):
+        return UpstreamError("upstream_misconfigured", f"{_sentence(str(error))}")
     if isinstance(error, ConnectFailed):
         return UpstreamError("upstream_error", f"{_sentence(str(error))} Try again.", retry_after_s=2)
     return UpstreamError("upstream_closed", f"{_sentence(str(error))} Try again.")
@@ -66,6 +69,8 @@ def from_status(status: int, headers: Mapping[str, str], fault: Fault) -> Upstre
     said = f": {fault.message}" if fault.message else f" (status {status})."
     if fault.code == "context_length_exceeded":
         return UpstreamError("context_length_exceeded", fault.message or "The prompt is too long.", param="messages")
+    if 300 <= status < 400:  # never followed: where it leads is not where the operator said that the credential may go
+        return UpstreamError("upstream_error", "The provider's base URL redirects; set base_url to where it leads.")
     code, what = _BY_STATUS.get(status, ("upstream_error", "The upstream failed"))
     if code == "upstream_misconfigured" and status in (401, 403):
         said = "."  # what it says of the operator's credential is not for the client

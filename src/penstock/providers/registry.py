@@ -33,8 +33,8 @@ Make = Callable[[Bound], Adapter]
 
 
 def make_transport(spec: ProviderSpec) -> Transport:
-    """The provider's pool of connections. Raises ValueError for a base URL or proxy that is none."""
-    return Transport(Endpoint(spec.base_url), limits=spec.limits)
+    """The provider's pool of connections. Raises ValueError for a base URL, proxy or ca_file that is none."""
+    return Transport(Endpoint(spec.base_url), limits=spec.limits, proxy=spec.proxy, ca_file=spec.ca_file)
 
 
 def make_adapter(bound: Bound) -> Adapter:

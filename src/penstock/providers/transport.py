@@ -6,6 +6,7 @@ is not the hot path uses a stock client.
 
 import asyncio
 import contextlib
+import functools
 import ssl
 import time
 from collections import deque
@@ -15,20 +16,21 @@ from urllib.parse import urlsplit
 import msgspec
 
 from penstock.domain.catalogue import Timeouts
-from penstock.providers.connection import (
+from penstock.providers.connection import Connection, Response
+from penstock.providers.outbound.failures import (
     AnswerTooLarge,
     ConnectFailed,
-    Connection,
     ConnectionLost,
     ConnectTimeout,
     FirstByteTimeout,
     FirstTokenTimeout,
     IdleTimeout,
     ProtocolViolation,
-    Response,
+    ProxyRefused,
     TotalTimeout,
     TransportError,
 )
+from penstock.providers.outbound.proxy import Proxy, connect_through, parse_proxy, refused
 
 __all__ = [
     "AnswerTooLarge",
@@ -40,6 +42,7 @@ __all__ = [
     "FirstTokenTimeout",
     "IdleTimeout",
     "ProtocolViolation",
+    "ProxyRefused",
     "Response",
     "TotalTimeout",
     "Transport",
@@ -79,20 +82,36 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Transport:
-    """A pool of connections to one endpoint. Belongs to one event loop."""
+    """A pool of connections to one endpoint. Belongs to one event loop.
 
-    def __init__(self, endpoint: Endpoint, *, limits: TransportLimits | None = None) -> None:
+    ``proxy`` is ``http://[user:password@]host:port``; none is taken from the environment. ``ca_file`` holds the
+    authorities (PEM) that may vouch for the endpoint, in place of the system's. Raises ValueError for what makes no
+    sense or cannot be read.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        limits: TransportLimits | None = None,
+        proxy: str | None = None,
+        ca_file: str | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self.limits = limits or TransportLimits()
         url = urlsplit(endpoint.base)
         if url.scheme not in ("http", "https", "unix") or not (url.hostname or url.path):
             raise ValueError(f"base_url must be http://, https:// or unix://, got {endpoint.base!r}")
-        self._tls: ssl.SSLContext | None = ssl.create_default_context() if url.scheme == "https" else None
+        self._tls = trusted(ca_file) if url.scheme == "https" else None
+        self._proxy: Proxy | None = parse_proxy(proxy) if proxy is not None and not endpoint.is_unix else None
         self._host = url.hostname or "localhost"
         self._port = url.port or (443 if self._tls else 80)
         self._path = "" if endpoint.is_unix else url.path.rstrip("/")
         self._authority = "localhost" if endpoint.is_unix else url.netloc.rpartition("@")[2]
         self._socket_path = url.path if endpoint.is_unix else None
+        # A proxy of plain calls wants the whole address in the request line (RFC 9112 3.2.2) and its own credential.
+        self._forwards = self._proxy is not None and self._tls is None
+        self._origin = f"http://{self._authority}" if self._forwards else ""
         self._heads: dict[tuple[str, Headers], bytes] = {}
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
@@ -121,14 +140,18 @@ class Transport:
                 connection.first_token_by = now + first_s
             if (total_s := timeouts.total_s or self.limits.total_timeout_s) is not None:
                 connection.complete_by = now + total_s
+            answer = connection.send(head, body)
             try:
-                return await connection.send(head, body)
+                response = await answer
+                if response.status == 407 and self._forwards:
+                    raise refused(407)
+                return response
             except ConnectionLost:
                 if connection.used > 1 and not connection.started and time.monotonic() - now < _STALE_S:
                     continue
                 raise
             except BaseException:
-                connection.abort()
+                connection.abandon(answer)
                 raise
 
     def retire(self) -> None:
@@ -148,7 +171,8 @@ class Transport:
         key = (path, tuple(headers))
         head = self._heads.get(key)
         if head is None:
-            lines = [f"POST {self._path}{path} HTTP/1.1", f"host: {self._authority}"]
+            lines = [f"POST {self._origin}{self._path}{path} HTTP/1.1", f"host: {self._authority}"]
+            lines += self._proxy.headers if self._proxy is not None and self._forwards else ()
             lines += [f"{name}: {value}" for name, value in headers]
             if any("\r" in line or "\n" in line for line in lines):
                 raise ValueError("a header must not contain a line break")
@@ -178,12 +202,16 @@ class Transport:
                 connection = await self._dial()
         except TimeoutError:
             raise ConnectTimeout("the upstream did not accept the connection in time") from None
+        except ssl.SSLCertVerificationError as error:
+            raise ConnectFailed(f"the upstream's certificate is not trusted ({error.verify_message})") from error
         except OSError as error:
             raise ConnectFailed(f"the upstream does not accept connections ({error.strerror or 'failed'})") from error
         finally:
             self._pending -= 1
-            if connection is None:
+            if connection is None or connection.lost:
                 self._next_in_queue()
+        if connection.lost:
+            raise ConnectFailed("the upstream closed the connection at once")
         self._open.add(connection)
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
@@ -213,11 +241,16 @@ class Transport:
         def factory() -> Connection:
             return Connection(self._released, self._forget, limits)
 
+        if self._proxy is not None and self._tls is not None:
+            connection = factory()
+            await connect_through(self._proxy, connection, self._tls, host=self._host, port=self._port)
+            return connection
         made: tuple[Any, Connection]
         if self._socket_path is not None:
             made = await loop.create_unix_connection(factory, self._socket_path)
         else:
-            made = await loop.create_connection(factory, self._host, self._port, ssl=self._tls)
+            host, port = (self._host, self._port) if self._proxy is None else self._proxy[:2]
+            made = await loop.create_connection(factory, host, port, ssl=self._tls)
         return made[1]
 
     def _released(self, connection: Connection) -> None:
@@ -250,3 +283,19 @@ class Transport:
             elif connection.response is None and connection.idle_until < now:
                 connection.abort()
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep) if self._open else None
+
+
+def trusted(ca_file: str | None) -> ssl.SSLContext:
+    """What a server's certificate is checked against. Raises ValueError for a file that cannot be read."""
+    if ca_file is None:
+        return _system_trust()
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise ValueError(f"ca_file {ca_file} holds no certificates that can be read") from error
+
+
+@functools.cache
+def _system_trust() -> ssl.SSLContext:
+    """Reading the system's authorities takes milliseconds: once for all endpoints of the process."""
+    return ssl.create_default_context()
