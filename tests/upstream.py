@@ -1,6 +1,7 @@
 """A scripted upstream: a real listener on loopback that speaks exactly the bytes a test tells it to."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Self
@@ -64,8 +65,9 @@ Script = Callable[[Exchange], Awaitable[None]]
 class ScriptedUpstream:
     """Runs ``script`` for every request, in a thread of its own. ``requests`` and ``connections`` count."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
         self.script = script
+        self._tls = tls
         self.requests = 0
         self.connections = 0
         self.arrived = threading.Event()
@@ -77,7 +79,7 @@ class ScriptedUpstream:
     @property
     def base(self) -> str:
         """The base URL with the version path."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -90,8 +92,12 @@ class ScriptedUpstream:
         self._thread.join(10)
         self._loop.close()
 
+    def call(self, function: Callable[[], object]) -> None:
+        """Run this on the upstream's own loop, soon."""
+        self._loop.call_soon_threadsafe(function)
+
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=64 * 1024 * 1024)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=64 * 1024 * 1024, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:

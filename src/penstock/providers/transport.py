@@ -102,15 +102,15 @@ class Transport:
         url = urlsplit(endpoint.base)
         if url.scheme not in ("http", "https", "unix") or not (url.hostname or url.path):
             raise ValueError(f"base_url must be http://, https:// or unix://, got {endpoint.base!r}")
-        self._tls = trusted(ca_file) if url.scheme == "https" else None
+        self.tls = trusted(ca_file) if url.scheme == "https" else None
         self._proxy: Proxy | None = parse_proxy(proxy) if proxy is not None and not endpoint.is_unix else None
         self._host = url.hostname or "localhost"
-        self._port = url.port or (443 if self._tls else 80)
+        self._port = url.port or (443 if self.tls else 80)
         self._path = "" if endpoint.is_unix else url.path.rstrip("/")
         self._authority = "localhost" if endpoint.is_unix else url.netloc.rpartition("@")[2]
         self._socket_path = url.path if endpoint.is_unix else None
         # A proxy of plain calls wants the whole address in the request line (RFC 9112 3.2.2) and its own credential.
-        self._forwards = self._proxy is not None and self._tls is None
+        self._forwards = self._proxy is not None and self.tls is None
         self._origin = f"http://{self._authority}" if self._forwards else ""
         self._heads: dict[tuple[str, Headers], bytes] = {}
         self._idle: list[Connection] = []
@@ -241,16 +241,16 @@ class Transport:
         def factory() -> Connection:
             return Connection(self._released, self._forget, limits)
 
-        if self._proxy is not None and self._tls is not None:
+        if self._proxy is not None and self.tls is not None:
             connection = factory()
-            await connect_through(self._proxy, connection, self._tls, host=self._host, port=self._port)
+            await connect_through(self._proxy, connection, self.tls, host=self._host, port=self._port)
             return connection
         made: tuple[Any, Connection]
         if self._socket_path is not None:
             made = await loop.create_unix_connection(factory, self._socket_path)
         else:
             host, port = (self._host, self._port) if self._proxy is None else self._proxy[:2]
-            made = await loop.create_connection(factory, host, port, ssl=self._tls)
+            made = await loop.create_connection(factory, host, port, ssl=self.tls)
         return made[1]
 
     def _released(self, connection: Connection) -> None:

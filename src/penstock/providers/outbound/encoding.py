@@ -31,8 +31,6 @@ class Inflater:
     def feed(self, data: bytes) -> bytes:
         """What these bytes stand for, all of it that is known so far. Raises ValueError for a corrupt body."""
         self._intake -= len(data)
-        if self._intake < 0:
-            raise ValueError("is compressed and larger than what it stands for")
         pieces = []
         try:
             while data and self._room:
@@ -46,6 +44,8 @@ class Inflater:
                     self._member = None
         except zlib.error:
             raise ValueError("is not what its content encoding says") from None
+        if self._intake < 0 < self._room:
+            raise ValueError("has a content encoding that makes it larger")
         return b"".join(pieces)
 
     def _begin(self, data: bytes) -> Any:
