@@ -255,7 +255,7 @@ def test_the_tunnel_ends_at_the_upstream_that_was_meant(trust: Trust, run: Run[o
 @pytest.mark.parametrize(
     ("answer", "error", "code"),
     [
-        (b"HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\r\n", ProxyRefused, "upstream_misconfigured"),
+        (b"HTTP/1.1 407 Login\r\nproxy-authenticate: Basic\r\n\r\n", ProxyRefused, "upstream_misconfigured"),
         (b"HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n", ProxyRefused, "upstream_misconfigured"),
         (b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/\r\n\r\n", ProxyRefused, "upstream_misconfigured"),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", ConnectFailed, "upstream_error"),
