@@ -56,5 +56,5 @@ def _make(what: Upstream | EngineAddress, bounds: UpstreamSettings) -> _Made:
         transport = Transport(Endpoint(what.base), limits=limits_of(bounds))
         return _Made(EmbeddedAdapter(transport, key=what.key, context=what.context), transport, (what, bounds))
     transport = make_transport(what.spec)
-    adapter = make_adapter(Bound(what.spec, what.credential, transport, ImageFetcher()))
+    adapter = make_adapter(Bound(what.spec, what.credential, transport, ImageFetcher(bounds)))
     return _Made(adapter, transport, (what, bounds))
