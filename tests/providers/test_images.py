@@ -265,8 +265,9 @@ def test_a_public_address_is_called_at_ports_of_the_web_only(port: int) -> None:
 @pytest.mark.parametrize(
     "url",
     ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/x", "//127.0.0.1/x", "/x", "", "http://",
-     "http:///x", "http://[::1", "http://127.0.0.1:99999/x", "http://127.0.0.1:x/x", "http://a..b/x",
-     "http://a\0b/x", "http://a b/x", "http://a%0d%0ab/x", "http://" + "a" * 64 + "/x", "http://127.0.0.1/" + "x" * 9000, "unix:///run/x.sock"],
+     "http:///x", "http://[::1", "http://127.0.0.1:99999/x", "http://127.0.0.1:x/x", "http://a..b/x", "http://a\0b/x",
+     "http://a b/x", "http://a%0d%0ab/x", "http://" + "a" * 64 + "/x", "http://127.0.0.1/" + "x" * 9000,
+     "unix:///run/x.sock"],
 )  # fmt: skip
 def test_an_address_of_another_kind_is_refused(url: str) -> None:
     assert "http:// or https://" in failure(ImageFetcher(LOOPBACK).fetch(url, PARAM)).message
