@@ -26,6 +26,7 @@ RULES: dict[Permission, str] = {
     Permission.APP_DESTROY: "y y n y n n n -",
     Permission.APPS_CREATE: "y y n y y y y y",
     Permission.AUDIT_READ: "y y n n n n n n",
+    Permission.CREDENTIALS_MANAGE: "y y n n n n n n",
     Permission.OPERATORS_READ: "y y y n n n n n",
     Permission.OPERATORS_MANAGE: "y y n n n n n n",
     Permission.OWNERS_MANAGE: "y n n n n n n n",
@@ -44,6 +45,9 @@ NEEDS = {
     "DELETE /apps/{app}/collaborators/{collaborator}": Permission.APP_SHARE,
     "GET /apps/{app}/audit-events": Permission.APP_AUDIT,
     "GET /audit-events": Permission.AUDIT_READ,
+    "GET /credentials": Permission.CREDENTIALS_MANAGE,
+    "PUT /credentials/{credential}": Permission.CREDENTIALS_MANAGE,
+    "DELETE /credentials/{credential}": Permission.CREDENTIALS_MANAGE,
     "GET /operators": Permission.OPERATORS_READ,
     "POST /operators": Permission.OPERATORS_MANAGE,
     "GET /operators/{operator}": Permission.OPERATORS_READ,
@@ -109,6 +113,7 @@ class House:
         guest, newcomer = f"guest-{made['name']}@example.com", f"newcomer-{made['name']}@example.com"
         self.plane.operator(guest, Role.MEMBER)
         self.plane.operator(newcomer, Role.MEMBER)
+        self.plane.stores.credentials.put(made["name"], "sk-1", by="o@example.com")
         self.plane.stores.collaborators.put(made["id"], self.plane.stores.operators.get(guest).id, role=Role.VIEWER)
         return {
             "app": made["name"],
@@ -118,6 +123,7 @@ class House:
             "collaborator": guest,
             "operator": newcomer,
             "key": attachment.name,
+            "credential": made["name"],
             "token": "none",
             "authorization": "none",
             "service": "s",
@@ -160,6 +166,7 @@ def body_for(route: Route, path: dict[str, str]) -> dict[str, object] | None:
         "POST /addon-attachments": {"app": path["app"], "addon": path["addon"]},
         "POST /apps/{app}/collaborators": {"user": path["operator"]},
         "PATCH /apps/{app}/collaborators/{collaborator}": {"role": "member"},
+        "PUT /credentials/{credential}": {"value": "sk-1"},
         "POST /operators": {"email": f"new-{path['operator']}"},
         "PATCH /operators/{operator}": {"role": "viewer"},
         "POST /actions/addons/resolve": {"addon": path["addon"], "app": path["app"]},

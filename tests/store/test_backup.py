@@ -64,6 +64,7 @@ def fill(stores: Stores) -> None:
         stores.audit.add(audit_event(f"app.{number}", app))
     stores.idempotency.claim(owner.id, "k", b"f" * 32)
     stores.idempotency.update(owner.id, "k", status=201, body="{}")
+    stores.credentials.put("double", "sk-1", by="o@example.com")
 
 
 def contents(db: Database) -> Contents:
@@ -129,13 +130,14 @@ def test_a_restore_brings_everything_back_on_the_other_product(stores: Stores, o
     fill(stores)
     taken = write_backup(stores.db, tmp_path / "b.db")
     assert restored(tmp_path / "b.db", other) == taken
-    for table in ("apps", "api_keys", "config_vars", "operators", "operator_tokens", "collaborators"):
+    for table in ("apps", "api_keys", "config_vars", "operators", "operator_tokens", "collaborators", "credentials"):
         assert contents(other).rows[table] == taken.rows[table]
     there = Stores(other)
     app = there.apps.get("shop")
     assert app == stores.apps.get("shop")
     assert there.keys.list(app_id=app.id) == stores.keys.list(app_id=app.id)
     assert there.config_vars.list(app.id) == {"A": "ä\n"}
+    assert there.credentials.values() == {"double": "sk-1"}
     assert_append_only(other)
 
 
@@ -243,8 +245,8 @@ def test_a_backup_tells_how_many_of_its_secrets_a_master_key_opens(stores: Store
     keys = stores.db.master_keys
     assert keys is not None
     with opened_backup(tmp_path / "b.db") as backup:
-        assert count_unopened(backup.database, keys) == (0, 4)
-        assert count_unopened(backup.database, MasterKeys(given=(new_master_key(),))) == (4, 4)
+        assert count_unopened(backup.database, keys) == (0, 5)
+        assert count_unopened(backup.database, MasterKeys(given=(new_master_key(),))) == (5, 5)
         with pytest.raises(StoreError, match="missing"):
             count_unopened(backup.database, MasterKeys(tmp_path / "none.key"))
     assert not (tmp_path / "none.key").exists()

@@ -1,5 +1,7 @@
 """Apps, add-ons, attachments, config vars, releases and operators, one by one."""
 
+import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -15,6 +17,7 @@ from penstock.store.nouns.audit import AuditFilter
 from penstock.store.nouns.idempotency import Remembered
 from penstock.store.nouns.stores import Stores
 from penstock.store.paging import Page
+from penstock.store.upkeep.rotate import rotate
 from tests.store.nouns import NOW, add_addon, add_all, add_app, add_attachment, audit_event, found_by
 
 
@@ -216,3 +219,47 @@ def test_names_that_look_like_sql_are_only_names(stores: Stores) -> None:
     assert stores.apps.find(odd) is None
     stores.apps.add(App(id=new_id(), name=odd, owner_email=odd, created_at=NOW, updated_at=NOW))
     assert stores.apps.get(odd).owner_email == odd
+
+
+def test_credentials_are_kept_by_name_and_listed_without_their_secrets(stores: Stores) -> None:
+    kept = stores.credentials
+    empty = kept.revision()
+    kept.put("b", "sk-canary", by="o@example.com")
+    kept.put("a", "sk-2", by="o@example.com")
+    first = kept.list()
+    assert [(one.name, one.fingerprint, one.updated_by) for one in first] == [
+        ("a", hashlib.sha256(b"sk-2").hexdigest()[:8], "o@example.com"),
+        ("b", hashlib.sha256(b"sk-canary").hexdigest()[:8], "o@example.com"),
+    ]
+    assert "canary" not in repr(first)
+    kept.put("b", "sk-3", by="p@example.com")
+    assert kept.values() == {"a": "sk-2", "b": "sk-3"}
+    second = kept.find("b")
+    assert second is not None
+    assert (second.updated_by, second.created_at) == ("p@example.com", first[1].created_at)
+    assert second.updated_at > first[1].updated_at
+    assert kept.find("c") is None
+    kept.remove("b")
+    with pytest.raises(NotFoundError):
+        kept.remove("b")
+    assert kept.values() == {"a": "sk-2"}
+    kept.remove("a")
+    assert kept.revision() == empty
+
+
+def test_every_change_of_a_credential_is_a_new_revision_and_a_rotation_is_none(stores: Stores) -> None:
+    kept = stores.credentials
+    seen = {kept.revision()}
+    changes: list[Callable[[], None]] = [
+        lambda: kept.put("a", "1", by="o"),
+        lambda: kept.put("b", "1", by="o"),
+        lambda: kept.put("a", "1", by="o"),
+        lambda: kept.remove("a"),
+    ]
+    for change in changes:
+        change()
+        seen.add(kept.revision())
+    assert len(seen) == 5
+    rotate(stores.db, progress=lambda _step: None)
+    assert kept.revision() in seen
+    assert kept.values() == {"b": "1"}

@@ -63,6 +63,7 @@ class Secrets:
             stores.config_vars.update(self.app.id, f"V{number}", value=f"v{number}")
         stores.idempotency.claim("o", "k", b"f" * 32)
         stores.idempotency.update("o", "k", status=201, body='{"token": "t"}')
+        stores.credentials.put("double", "sk-1", by="o@example.com")
 
     def check(self, db: Database) -> None:
         """All of them open through ``db``."""
@@ -70,6 +71,7 @@ class Secrets:
         found = {made.key.id: made.secret for made in stores.keys.list()}
         assert found == {made.key.id: made.secret for made in self.made}
         assert stores.config_vars.list(self.app.id) == {f"V{number}": f"v{number}" for number in range(4)}
+        assert stores.credentials.values() == {"double": "sk-1"}
         again = stores.idempotency.claim("o", "k", b"f" * 32)
         assert again is not None
         assert again.body == '{"token": "t"}'
@@ -132,7 +134,7 @@ def test_every_kind_of_secret_is_found_with_what_it_is_bound_to(stores: Stores, 
     with stores.db.read() as connection:
         found = {table.name: list_sealed(connection, table) for table in TABLES}
     sizes = {name: len(values) for name, values in found.items()}
-    assert sizes == {"api_keys": 3, "config_vars": 4, "idempotency_keys": 1}
+    assert sizes == {"api_keys": 3, "config_vars": 4, "credentials": 1, "idempotency_keys": 1}
     for value in chain.from_iterable(found.values()):
         assert stores.db.sealer.unseal(value.sealed, bound_to=value.bound_to)
 
@@ -141,7 +143,7 @@ def test_a_rotation_seals_everything_anew_and_drops_the_old_key(
     stores: Stores, secrets: Secrets, key_file: Path, another: Open
 ) -> None:
     before, (old,) = set(sealed_of(stores.db)), read_master_keys(key_file)
-    assert rotate(stores.db, progress=quiet, batch=2) == Rotation(resealed=8, from_file=True)
+    assert rotate(stores.db, progress=quiet, batch=2) == Rotation(resealed=9, from_file=True)
     (new,) = read_master_keys(key_file)
     assert new != old
     assert not before & set(sealed_of(stores.db))
@@ -255,7 +257,7 @@ def test_a_finished_rotation_has_one_event_that_is_committed_before_the_old_key_
     assert (events(), len(read_master_keys(key_file))) == (1, 1)
     rotate(stores.db, progress=quiet, event=told)
     first, second = (event.after or {} for event in stores.audit.list())
-    assert (second["resealed"], len({first["key"], second["key"]})) == (8, 2)
+    assert (second["resealed"], len({first["key"], second["key"]})) == (9, 2)
     secrets.check(stores.db)
 
 
@@ -325,7 +327,7 @@ def test_keys_that_the_settings_give_are_rotated_by_giving_both(
     (old,), new = read_master_keys(key_file), new_master_key()
     both = another(new, old)
     secrets.check(both)
-    assert rotate(both, progress=quiet) == Rotation(resealed=8, from_file=False)
+    assert rotate(both, progress=quiet) == Rotation(resealed=9, from_file=False)
     secrets.check(another(new))
     with pytest.raises(StoreError):
         _ = another(old).sealer

@@ -69,6 +69,10 @@ class Platform:
         """PATCH with a JSON body. Raises PlatformError."""
         return _decode(self._send("PATCH", path, body=body))
 
+    def put(self, path: str, body: Any) -> Any:
+        """PUT a JSON body. Raises PlatformError."""
+        return _decode(self._send("PUT", path, body=body))
+
     def delete(self, path: str, body: Any = None) -> Any:
         """DELETE, with a JSON body where the route takes one. Raises PlatformError."""
         return _decode(self._send("DELETE", path, body=body))

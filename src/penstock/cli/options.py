@@ -87,3 +87,14 @@ def confirmed(name: str, given: str | None, *, warning: str) -> None:
     typed = click.prompt("", prompt_suffix="> ", err=True, default="", show_default=False)
     if typed.strip() != name:
         raise CliError(f"Confirmation did not match {name}. Aborted.")
+
+
+def read_secret(label: str) -> str:
+    """A secret from a hidden prompt, or the first line of standard input. Raises CliError."""
+    # A hidden prompt needs a terminal; a script pipes the secret in, so that it never stands in argv.
+    if sys.stdin.isatty():
+        return str(click.prompt(label, hide_input=True, err=True)).strip()
+    line = sys.stdin.readline().strip()
+    if not line:
+        raise CliError(f"No {label.lower()} on standard input.")
+    return line

@@ -20,6 +20,7 @@ from penstock.control.routes.attachments import AttachmentRoutes
 from penstock.control.routes.audit import AuditRoutes
 from penstock.control.routes.collaborators import CollaboratorRoutes
 from penstock.control.routes.config_vars import ConfigVarRoutes
+from penstock.control.routes.credentials import CredentialRoutes
 from penstock.control.routes.keys import KeyRoutes
 from penstock.control.routes.operators import OperatorRoutes
 from penstock.control.routes.services import ServiceRoutes
@@ -40,6 +41,7 @@ _RESOURCES = {
     "operator": ("operator", "operator"),
     "token": ("authorization", "token"),
     "collaborator": ("collaborator", "collaborator"),
+    "credential": ("credential", "credential"),
 }
 
 
@@ -66,6 +68,7 @@ def routes(stores: Stores, context: ControlContext) -> list[Route]:
         OperatorRoutes(stores, operators),
         CollaboratorRoutes(stores, operators),
         AuditRoutes(stores),
+        CredentialRoutes(stores),
         AppRoutes(stores, context, changes),
         AddOnRoutes(stores, context, changes),
         AttachmentRoutes(stores, context, changes),

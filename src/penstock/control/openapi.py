@@ -58,6 +58,7 @@ _PARAMETERS = {
     "token": "A token's id",
     "authorization": "The id of one of one's own tokens",
     "collaborator": "A collaborator's email or id",
+    "credential": "A credential's name, which is its provider's",
     "plan": "A plan's full name, the part after the colon, or its id",
 }
 _REQUEST_ID = {

@@ -29,6 +29,7 @@ class Permission(StrEnum):
     APP_AUDIT = "app:audit"
     APPS_CREATE = "apps:create"
     AUDIT_READ = "audit:read"
+    CREDENTIALS_MANAGE = "credentials:manage"
     OPERATORS_READ = "operators:read"
     OPERATORS_MANAGE = "operators:manage"
     OWNERS_MANAGE = "owners:manage"

@@ -153,6 +153,16 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
     seq: int = 0
 
 
+class StoredCredential(msgspec.Struct, frozen=True, kw_only=True):
+    """An upstream's secret in the store, without it. ``fingerprint`` begins its SHA-256; ``updated_by`` is an email."""
+
+    name: str
+    fingerprint: str
+    updated_by: str
+    created_at: datetime
+    updated_at: datetime
+
+
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who calls the data plane: what one key stands for. ``model_id`` is the one model of a model plan, ``models`` the
     ids that the key itself is limited to, None each where there is no such limit; ``expires_at`` is Unix time, None

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 
 # Each released schema in order; the last is what this code needs.
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 
 metadata = MetaData(
     naming_convention={
@@ -146,6 +146,17 @@ config_vars = Table(
     Column("app_id", String(36), ForeignKey("apps.id"), primary_key=True),
     Column("name", String(256), primary_key=True),
     Column("sealed", LargeBinary, nullable=False),
+)
+
+# Of upstreams: what a provider's row with api_key_stored is called with.
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("updated_by", String(320), nullable=False),
+    _at("created_at"),
+    _at("updated_at"),
 )
 
 releases = Table(

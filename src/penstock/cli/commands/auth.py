@@ -2,13 +2,12 @@
 
 import os
 import socket
-import sys
 
 import click
 
 from penstock.cli import output
 from penstock.cli.client import Platform, PlatformError
-from penstock.cli.options import json_option, with_platform
+from penstock.cli.options import json_option, read_secret, with_platform
 from penstock.cli.output import CliError
 from penstock.cli.whereabouts import SAVED_LOGIN, find, save_login
 
@@ -40,7 +39,7 @@ def login(platform: Platform, interactive: bool, token_stdin: bool, expires_in: 
     if not token_stdin:
         output.note(f"Enter your credentials for {control}:")
         email = _read_email()
-    secret = _read_secret("Token")
+    secret = read_secret("Token")
     try:
         description = f"penstock login on {socket.gethostname()}"[:256]
         made = platform.authorize(email, secret, description=description, expires_in=expires_in)
@@ -115,13 +114,3 @@ def _read_email() -> str:
         output.note("")
         told = "No email on standard input. A script logs in with a token alone: penstock login --token-stdin < FILE"
         raise CliError(told) from None
-
-
-def _read_secret(label: str) -> str:
-    # A hidden prompt needs a terminal; a script pipes the secret in, so that it never stands in argv.
-    if sys.stdin.isatty():
-        return str(click.prompt(label, hide_input=True, err=True)).strip()
-    line = sys.stdin.readline().strip()
-    if not line:
-        raise CliError(f"No {label.lower()} on standard input.")
-    return line

@@ -7,6 +7,7 @@ from penstock.store.nouns.attachments import AttachmentStore
 from penstock.store.nouns.audit import AuditStore
 from penstock.store.nouns.collaborators import CollaboratorStore
 from penstock.store.nouns.config_vars import ConfigVarStore
+from penstock.store.nouns.credentials import CredentialStore
 from penstock.store.nouns.idempotency import IdempotencyStore
 from penstock.store.nouns.keys import KeyStore
 from penstock.store.nouns.operators import OperatorStore
@@ -23,6 +24,7 @@ class Stores:
         self.attachments = AttachmentStore(db)
         self.keys = KeyStore(db)
         self.config_vars = ConfigVarStore(db)
+        self.credentials = CredentialStore(db)
         self.releases = ReleaseStore(db)
         self.operators = OperatorStore(db)
         self.collaborators = CollaboratorStore(db)
