@@ -133,6 +133,14 @@ def send_through_the_control_plane(canaries: Canaries) -> None:
     value, token = canaries.mark("config value"), canaries.mark("wrong token")
     control(canaries.server, "PATCH", "/apps/hello/config-vars", {"SECRET": value})
     control(canaries.server, "PATCH", "/apps/hello/config-vars", {"SECRET": value + "-2", "SECOND": value})
+    stored = canaries.mark("stored credential")
+    for number in range(2):
+        control(canaries.server, "PUT", "/credentials/double", {"value": f"{stored}-{number}"})
+    canaries.answers.append(str(control(canaries.server, "GET", "/credentials")))
+    canaries.answers.append(str(control(canaries.server, "GET", "/audit-events")))
+    canaries.control("PUT", "/credentials/double", content=json.dumps({"value": [stored]}).encode())
+    canaries.control("PUT", "/credentials/double", content=json.dumps({"value": stored + "\n"}).encode())
+    canaries.control("PUT", "/credentials/double", content=b'{"value": "' + stored.encode())
     made = control(canaries.server, "POST", "/apps/hello/addons", {"plan": "heroku-inference:standard"})
     control(canaries.server, "DELETE", f"/apps/hello/addons/{made['name']}", {"confirm": "hello"})
     make_secrets(canaries)
@@ -194,4 +202,4 @@ def test_no_secret_is_written_anywhere_but_where_it_is_kept(canaries: Canaries) 
     assert not found
     # The search itself works: what is kept is found where it is kept.
     assert canaries.leaks("", (home / "master.key").read_bytes()) == ["master key in "]
-    assert len(canaries.marks) == 12
+    assert len(canaries.marks) == 13
