@@ -244,6 +244,8 @@ def test_no_form_of_a_private_address_is_public(address: object) -> None:
                                      "fd00:ec2::254", "fe80::1", "::ffff:169.254.169.254"])  # fmt: skip
 def test_no_setting_opens_a_clouds_metadata(address: str) -> None:
     everything = networks(["0.0.0.0/0", "::/0"])
+    assert allowed_by("::1", networks(["::1"]))
+    assert allowed_by("::ffff:10.0.0.1", networks(["10.0.0.0/8"]))
     assert allowed_by("10.0.0.1", everything)
     assert allowed_by("fd00::1", everything)
     assert not allowed_by(address, everything)

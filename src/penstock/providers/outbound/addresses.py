@@ -52,7 +52,7 @@ def _meant(text: str) -> Address | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    if address.version == 4:
+    if address.version == 4 or address.is_loopback:
         return address
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
