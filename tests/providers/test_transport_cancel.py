@@ -67,7 +67,7 @@ async def full(transport: Transport) -> None:
     await asyncio.gather(*(echoed(transport, b"held") for _ in range(PLACES)))
 
 
-@pytest.fixture(params=["plain", "tls", "tunnel", "uvloop"])
+@pytest.fixture(params=["plain", "tunnel", "uvloop"])
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
