@@ -229,6 +229,25 @@ def test_a_key_in_a_file_is_read_again_and_reaches_the_upstream(live: Reloading)
     assert "second-key" not in live.server.log.read_text()
 
 
+def test_a_stored_credential_reaches_the_upstream_without_a_word(live: Reloading) -> None:
+    stored = live.rows("round-0").replace(f'api_key_file = "{live.key_file}"', "api_key_stored = true")
+    assert "api_key_stored" in stored
+    live.reload(stored)
+    assert live.status("stays") == 503
+    for secret in ("stored-key-1", "stored-key-2"):
+        before = live.heard()
+        control(live.server, "PUT", "/credentials/double", {"value": secret})
+        until(lambda before=before: live.heard() > before, "the stored credential is not noticed")  # type: ignore[misc]
+        assert live.status("stays") == 200
+        assert live.sent[-1] == f"Bearer {secret}"
+    before = live.heard()
+    control(live.server, "DELETE", "/credentials/double")
+    until(lambda: live.heard() > before, "the removed credential is not noticed")
+    assert live.status("stays") == 503
+    live.reload(live.rows("round-0"))
+    assert "stored-key" not in live.server.log.read_text()
+
+
 def test_what_needs_a_restart_is_named_and_the_rest_is_taken(live: Reloading) -> None:
     live.reload(live.rows("round-0"))
     live.reload(live.rows("restart", head=HEAD.replace("workers = 2", "workers = 3")))

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from penstock.app.boot import EngineAddress, Serving, Upstream
+from penstock.app.serving.stored import stored_secrets
 from penstock.domain.catalogue import Catalogue
 from penstock.engine.weights import Weights
 from penstock.providers.catalogue import CatalogueError, LocalModel, Provider, build_catalogue, resolve_providers
-from penstock.providers.catalogue.credentials import Stored, nothing_stored
 from penstock.providers.registry import make_transport
 from penstock.settings.tree import Settings
 
@@ -30,7 +30,7 @@ def plan(
     settings: Settings, engines: Iterable[EngineAddress] = (), *, environ: Mapping[str, str] | None = None
 ) -> Plan:
     """What is to be served. Raises CatalogueError, StoreError."""
-    providers = resolve_providers(settings, os.environ if environ is None else environ, stored=_stored(settings))
+    providers = resolve_providers(settings, os.environ if environ is None else environ, stored=stored_secrets(settings))
     local = [
         LocalModel(id=engine.model_id, context_window=engine.context, provider=engine.provider) for engine in engines
     ]
@@ -65,9 +65,3 @@ def expected_engines(settings: Settings) -> tuple[EngineAddress, ...]:
         EngineAddress(model_id=name, base="", key="", context=min(window, engine.context), slots=engine.slots)
         for name, window in windows.items()
     )
-
-
-def _stored(settings: Settings) -> Stored:
-    """Secrets of the store, where a row asks for one."""
-    del settings
-    return nothing_stored

@@ -1,4 +1,4 @@
-"""Takes a changed configuration up while everything runs: on SIGHUP, or when a file has changed and stays as it is."""
+"""Takes a changed configuration up while everything runs: on SIGHUP, or when a file or a stored credential changes."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ import msgspec
 
 from penstock.app.boot import EngineAddress, Serving
 from penstock.app.serving.plan import Plan, plan, serving
+from penstock.app.serving.stored import StoredRevision
 from penstock.providers.catalogue import CatalogueError
 from penstock.settings.load import SettingsError
 from penstock.settings.tree import Settings
@@ -35,6 +36,7 @@ class Reloader:
         self._asked = asyncio.Event()
         self._plan: Plan | None = None
         self._engines: tuple[EngineAddress, ...] = ()
+        self._stored = StoredRevision()
         self._seen = self._look()
 
     def begin(self, served: Plan, engines: Iterable[EngineAddress]) -> None:
@@ -51,12 +53,13 @@ class Reloader:
         candidate = self._seen
         while True:
             asked = await self._wait()
-            now = self._look()
+            now = await asyncio.to_thread(self._look)
             if asked or (now != self._seen and now == candidate):
                 self._seen = now
                 await self._reload(tell)
                 # A file that is named since then is new; one that changed while it was read must count as changed.
-                self._seen = {name: now.get(name, found) for name, found in self._look().items()}
+                looked = await asyncio.to_thread(self._look)
+                self._seen = {name: now.get(name, found) for name, found in looked.items()}
             candidate = now
 
     async def _wait(self) -> bool:
@@ -69,8 +72,8 @@ class Reloader:
         return True
 
     def _look(self) -> _Seen:
-        """Name, time and size of the file and of those that it names."""
-        seen: _Seen = {}
+        """Name, time and size of the file and of those that it names, and a number of the stored credentials."""
+        seen: _Seen = {"the store": (int(self._stored.look(self._settings)[:15] or "0", 16), 0)}
         files = [row.api_key_file for row in self._settings.provider if row.api_key_file]
         try:
             files += [str(path)] if (path := self._file()) else []

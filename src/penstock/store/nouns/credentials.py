@@ -19,12 +19,12 @@ class CredentialStore:
         self._db = db
 
     def revision(self) -> str:
-        """A text that is another one after every change, read without opening a secret: what follows ``values`` asks
-        for this first."""
+        """A text that is another one after every change, empty while there are none, read without opening a secret:
+        what follows ``values`` asks for this first."""
         query = select(credentials.c.name, credentials.c.updated_at).order_by(credentials.c.name)
         with self._db.read() as connection:
             rows = connection.execute(query).all()
-        return hashlib.sha256(repr([(row.name, row.updated_at) for row in rows]).encode()).hexdigest()
+        return hashlib.sha256(repr([tuple(row) for row in rows]).encode()).hexdigest() if rows else ""
 
     def values(self) -> dict[str, str]:
         """All secrets by name, for who calls the upstreams. Raises StoreError when the master key does not fit."""
