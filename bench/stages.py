@@ -19,19 +19,20 @@ import uvloop
 
 from bench.answers import PLAIN_MARK, plain_answer
 from bench.contestants import MODEL, Running, body_text, request_text
-from penstock.domain.catalogue import Target
-from penstock.domain.chat import ChatEvent, ChatRequest
-from penstock.domain.ids import new_completion_id, secret_hash
+from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
+from penstock.domain.ids import secret_hash
 from penstock.domain.platform import Principal
 from penstock.gateway.admit import Admission, Recent, admit
 from penstock.gateway.authenticate import authenticate, bearer_key
-from penstock.gateway.dispatch import dispatch
+from penstock.gateway.dispatch import bound, dispatch
 from penstock.gateway.endpoints import Gateway
 from penstock.gateway.pages import Health
 from penstock.gateway.pipeline import Line
 from penstock.gateway.ranges import check_ranges
 from penstock.gateway.reply import Reply
 from penstock.gateway.route import route
+from penstock.gateway.routing.attempt import Trail
+from penstock.gateway.routing.board import Board
 from penstock.gateway.snapshot import KeySnapshot
 from penstock.gateway.wire import parse_chat
 from penstock.ledger.journal import Journal
@@ -128,8 +129,10 @@ class Bench:
         self.adapters = {"double": OpenAIAdapter(self.transport)}
         self.keys = KeySnapshot(_Keys())
         self.recent = Recent()
-        line = Line(self.catalogue, self.adapters, self.journal, "heroku-inf-000000", self.recent)
-        self.app = Gateway(line, self.keys, Health(self.keys, {}), max_body_bytes=1 << 20)
+        self.board = Board(folder)
+        line = Line(self.catalogue, self.adapters, self.journal, "heroku-inf-000000", self.recent, self.board)
+        self.app = Gateway(line, self.keys, Health(self.keys, {}, self.board), max_body_bytes=1 << 20)
+        self.model = self.catalogue.get(MODEL)
         self.parsed = parse_chat(_BODY)
         self.answer = ChatEvent(_ANSWER[_ANSWER.index(b"{") :], done=True)
 
@@ -155,9 +158,18 @@ class Bench:
 
     async def dispatched(self) -> None:
         """The dispatch stage, to the end of the answer."""
-        opened = await dispatch(_TARGETS, self.adapters, self.parsed, fingerprint="heroku-inf-000000")
+        request, trail = self.bound(), Trail()
+        opened = await dispatch(
+            self.model.targets, request, model=self.model, adapters=self.adapters, board=self.board, trail=trail
+        )
         async for _ in opened.events:
             pass
+        trail.end("completed")
+
+    def bound(self) -> BoundRequest:
+        """The request for its first target."""
+        target = route(self.model, self.parsed, self.board, app_id="app")[0]
+        return bound(self.parsed, self.model, target, fingerprint="heroku-inf-000000", app_id="app")
 
     async def settled(self) -> None:
         """Admit and settle."""
@@ -177,7 +189,7 @@ class Bench:
             "parse: ranges": lambda: check_ranges(self.parsed.chat),
             "parse: all": lambda: parse_chat(_BODY),
             "admit + settle (journal)": self.settled,
-            "route + completion id": lambda: (route(self.catalogue.get(MODEL)), new_completion_id(time.time_ns())),
+            "route + bind": self.bound,
             "upstream client": self.posted,
             "dispatch (adapter + client)": self.dispatched,
             "reply": self.replied,
@@ -185,7 +197,6 @@ class Bench:
 
 
 _PRINCIPAL = _principal()
-_TARGETS = (Target(provider="double", model=MODEL),)
 
 
 async def _least_us(stage: Callable[[], object]) -> float:

@@ -55,6 +55,8 @@ MEANING = {
     "upstream.max_image_bytes": "Largest image fetched for an upstream that takes no image addresses.",
     "upstream.image_timeout_s": "Bound on fetching one image, redirects included.",
     "upstream.image_networks": "Private networks, by CIDR block, from which images may be fetched all the same.",
+    "upstream.breaker_min_calls": "A target rests when half of its recent calls failed, and they were at least this many (docs/routing.md). A large number turns that off.",
+    "upstream.breaker_rest_s": "How long a target rests at first; twice as long after every probe that fails, at most a minute or this.",
     "journal.fsync_s": "How often the journal is forced to disk: what a power cut can take. A killed process loses nothing.",
     "journal.rotate_bytes": "A journal file is closed and a new one begun at this size.",
     "secrets.master_key_file": "File of the master keys, one of 64 hex digits a line. Default: `master.key` under the home.",

@@ -25,6 +25,7 @@ body_timeout_s = 1.5
 write_timeout_s = 1.5
 [upstream]
 first_byte_timeout_s = 2.0
+breaker_min_calls = 100000
 [[provider]]
 name = "double"
 base_url = "{base}"
@@ -34,6 +35,7 @@ base_url = "http://127.0.0.1:9/v1"
 [[model]]
 id = "scripted"
 aliases = ["also-scripted"]
+max_attempts = 1
 targets = [{{ provider = "double", model = "upstream-name" }}]
 [[model]]
 id = "fallback"

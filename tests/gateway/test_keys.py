@@ -82,4 +82,5 @@ def test_available_models_needs_no_key(gateway: Gateway) -> None:
 
 def test_health_and_readiness_need_no_key(gateway: Gateway) -> None:
     assert httpx.get(f"{gateway.server.gateway}/healthz").json()["status"] == "ok"
-    assert httpx.get(f"{gateway.server.gateway}/readyz").json() == {"status": "ready", "checks": {"keys": "ok"}}
+    ready = httpx.get(f"{gateway.server.gateway}/readyz").json()
+    assert (ready["status"], ready["checks"]) == ("ready", {"keys": "ok"})

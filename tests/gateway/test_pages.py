@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import httpx
 
 from penstock.domain.catalogue import Catalogue, Model, Target
 from penstock.gateway.pages import Health
+from penstock.gateway.routing.board import Board
 from penstock.gateway.snapshot import KeySnapshot
 from penstock.providers.wire_out import available_models
 from tests.gateway.conftest import Gateway
@@ -100,8 +102,8 @@ def test_a_model_that_is_called_standard_stays_what_it_is() -> None:
     assert available_models(Catalogue([Model(id="x", owner="o")])) == []
 
 
-def test_a_model_is_ready_when_one_of_its_engines_answers_and_others_are_taken_at_their_word() -> None:
-    health = Health(KeySnapshot(Table()), {"embedded:m": "unix:///nowhere/engine.sock"})
+def test_a_model_is_ready_when_one_of_its_engines_answers_and_others_are_taken_at_their_word(tmp_path: Path) -> None:
+    health = Health(KeySnapshot(Table()), {"embedded:m": "unix:///nowhere/engine.sock"}, Board(tmp_path))
     down, other = Target(provider="embedded:m", model="m"), Target(provider="lab", model="m")
     assert not asyncio.run(health.serves(Model(id="m", owner="o", targets=(down,))))
     assert asyncio.run(health.serves(Model(id="m", owner="o", targets=(down, other))))

@@ -9,6 +9,8 @@ from penstock.gateway.admit import Recent
 from penstock.gateway.endpoints import Gateway
 from penstock.gateway.pages import Health
 from penstock.gateway.pipeline import Line
+from penstock.gateway.routing.board import Board
+from penstock.gateway.routing.breaker import BreakerRules
 from penstock.gateway.snapshot import KeySnapshot
 from penstock.ledger.journal import Journal
 from penstock.store.nouns.keys import KeyStore
@@ -23,11 +25,18 @@ class GatewayParts:
         self.keys = KeySnapshot(KeyStore(self.db), poll_s=settings.gateway.snapshot_poll_s)
         self.journal = Journal(Home(settings.home).journal, rotate_bytes=settings.journal.rotate_bytes)
         self.upstreams = Upstreams(boot.engines)
+        self.board = Board(Home(settings.home).run)
         self._recent = Recent()
         self._fingerprint = fingerprint(settings.home)
-        health = Health(self.keys, {engine.provider: engine.base for engine in boot.engines})
-        line = self._line(boot.serving)
-        self.app = Gateway(line, self.keys, health, max_body_bytes=settings.gateway.max_body_bytes)
+        health = Health(self.keys, {engine.provider: engine.base for engine in boot.engines}, self.board)
+        gateway = settings.gateway
+        self.app = Gateway(
+            self._line(boot.serving),
+            self.keys,
+            health,
+            max_body_bytes=gateway.max_body_bytes,
+            route_headers=gateway.route_headers,
+        )
 
     def apply(self, serving: Serving) -> None:
         """Serve this from the next request on; open requests end on what they began with. Raises ValueError,
@@ -37,17 +46,24 @@ class GatewayParts:
     async def aclose(self) -> None:
         """Close connections, then the journal, then write the last uses of keys and close the database."""
         await self.upstreams.aclose()
+        self.board.close()
         self.journal.close()
         await self.keys.uses.flush()
         self.db.close()
 
     def _line(self, serving: Serving) -> Line:
+        catalogue, adapters = serving.catalogue(), self.upstreams.adapters(serving)
+        bounds = serving.bounds
+        self.board.set_rules(BreakerRules(min_calls=bounds.breaker_min_calls, rest_s=bounds.breaker_rest_s))
+        self.board.keep({target.name for model in catalogue.models for target in model.targets})
+        self.board.set_limits([upstream.spec for upstream in serving.upstreams])
         return Line(
-            catalogue=serving.catalogue(),
-            adapters=self.upstreams.adapters(serving),
+            catalogue=catalogue,
+            adapters=adapters,
             journal=self.journal,
             fingerprint=self._fingerprint,
             recent=self._recent,
+            board=self.board,
         )
 
 

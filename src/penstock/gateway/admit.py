@@ -4,11 +4,14 @@ import logging
 import time
 from collections import deque
 
-from penstock.domain.catalogue import Catalogue, Model, Target
+import msgspec
+
+from penstock.domain.catalogue import Catalogue, Model
 from penstock.domain.chat import ChatEvent, ChatRequest
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.domain.usage import Usage
+from penstock.gateway.routing.attempt import Trail
 from penstock.ledger.journal import Admitted, Journal, JournalError, Settled
 
 _log = logging.getLogger("penstock.gateway")
@@ -17,11 +20,11 @@ _log = logging.getLogger("penstock.gateway")
 class Tally:
     """What the meter has seen of one answer."""
 
-    __slots__ = ("done", "first_event_ms", "output_tokens", "started_at", "target", "usage")
+    __slots__ = ("done", "first_event_ms", "output_tokens", "started_at", "trail", "usage")
 
     def __init__(self) -> None:
         self.started_at = time.monotonic()
-        self.target: Target | None = None
+        self.trail = Trail()
         self.usage: Usage | None = None
         self.output_tokens = 0
         self.first_event_ms: float | None = None
@@ -37,8 +40,11 @@ class Tally:
         self.done = event.done
 
     def final_usage(self) -> Usage:
-        """The upstream's own usage, or the deltas counted."""
-        return self.usage or Usage(output_tokens=self.output_tokens, estimated=True)
+        """The upstream's own usage; as long as it has not said how many it generated, the deltas counted."""
+        usage = self.usage
+        if usage is None:
+            return Usage(output_tokens=self.output_tokens, estimated=True)
+        return msgspec.structs.replace(usage, output_tokens=self.output_tokens) if usage.estimated else usage
 
 
 class Recent(dict[str, deque[Settled]]):
@@ -59,7 +65,7 @@ class Recent(dict[str, deque[Settled]]):
 
 
 class Admission:
-    """A held reservation: ``settle`` ends it, once."""
+    """A held reservation: ``settle`` ends it, once, and with it what is under way for the request."""
 
     __slots__ = ("_journal", "_recent", "model", "request_id", "settled", "tally")
 
@@ -76,6 +82,7 @@ class Admission:
         if self.settled:
             return
         self.settled = True
+        self.tally.trail.end(outcome)
         settlement = self._settlement(outcome)
         if outcome == "completed":
             self._recent[self.model.id].append(settlement)
@@ -87,13 +94,13 @@ class Admission:
     def _settlement(self, outcome: str) -> Settled:
         tally = self.tally
         usage = tally.final_usage()
-        target = tally.target
+        told = tally.trail.told
         return Settled(
             request_id=self.request_id,
             settled_at=time.time(),
             outcome=outcome,
-            provider=target.provider if target else None,
-            target_model=target.model if target else None,
+            provider=told.target.provider if told else None,
+            target_model=told.target.model if told else None,
             stand_in=self.model.stand_in,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
@@ -101,6 +108,9 @@ class Admission:
             estimated=usage.estimated,
             first_event_ms=tally.first_event_ms,
             total_ms=(time.monotonic() - tally.started_at) * 1000,
+            cache_write_tokens=usage.cache_write_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            attempts=tally.trail.legs(),
         )
 
 

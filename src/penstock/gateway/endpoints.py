@@ -33,11 +33,14 @@ _READ_ONLY = ("GET", "HEAD")
 class Gateway:
     """The ASGI application of one worker."""
 
-    def __init__(self, line: Line, keys: KeySnapshot, health: Health, *, max_body_bytes: int) -> None:
+    def __init__(
+        self, line: Line, keys: KeySnapshot, health: Health, *, max_body_bytes: int, route_headers: bool = True
+    ) -> None:
         self.line = line  # replaced when the configuration is reloaded
         self._keys = keys
         self._health = health
         self._max_body = max_body_bytes
+        self._route_headers = route_headers
         # Unique across workers and restarts without a system call per request.
         self._id_prefix = "req_" + os.urandom(8).hex()
         self._id_count = 0
@@ -47,7 +50,7 @@ class Gateway:
         if scope["type"] != "http":
             return
         self._id_count += 1
-        reply = Reply(send, f"{self._id_prefix}{self._id_count:08x}")
+        reply = Reply(send, f"{self._id_prefix}{self._id_count:08x}", route_headers=self._route_headers)
         try:
             if scope["path"] == _CHAT:
                 await self._chat(scope, receive, reply)
@@ -66,12 +69,14 @@ class Gateway:
     async def _chat(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         if scope["method"] != "POST":
             raise _not_allowed(reply, "POST")
-        authorization, api_key, length = _headers(scope)
+        authorization, api_key, length, prompt_caching = _headers(scope)
         principal = await authenticate(self._keys, bearer_key(authorization, api_key))
         underway = self._keys.underway
         task = underway.enter(principal)  # no wait since the key was looked at: a change must find it here
         try:
             parsed = parse_chat(await self._read(receive, length))
+            if not prompt_caching:
+                parsed = msgspec.structs.replace(parsed, prompt_caching=False)
             reply.expect(stream=bool(parsed.chat.stream), dropped=parsed.dropped)
             await run_line(self.line, principal, parsed, request_id=reply.request_id, out=reply)
         finally:
@@ -116,7 +121,7 @@ class Gateway:
         catalogue = self.line.catalogue
         if path == "/available-models":
             return 200, available_models(catalogue)
-        authorization, api_key, _ = _headers(scope)
+        authorization, api_key, _, _ = _headers(scope)
         principal = await authenticate(self._keys, bearer_key(authorization, api_key))
         if path == "/v1/models":
             return 200, model_list(catalogue, principal)
@@ -128,9 +133,10 @@ class Gateway:
         return 200, model_entry(allowed_model(catalogue, principal, path.removeprefix("/v1/models/")))
 
 
-def _headers(scope: Scope) -> tuple[str | None, str | None, bytes | None]:
-    """Authorization, x-api-key and content-length, in one pass."""
+def _headers(scope: Scope) -> tuple[str | None, str | None, bytes | None, bool]:
+    """Authorization, x-api-key, content-length and whether prompts may be cached, in one pass."""
     authorization = api_key = length = None
+    prompt_caching = True
     for name, value in scope["headers"]:
         if name == b"authorization":
             authorization = value.decode("latin-1")
@@ -138,7 +144,9 @@ def _headers(scope: Scope) -> tuple[str | None, str | None, bytes | None]:
             api_key = value.decode("latin-1")
         elif name == b"content-length":
             length = value
-    return authorization, api_key, length
+        elif name == b"x-heroku-prompt-caching":
+            prompt_caching = value.strip().lower() != b"false"
+    return authorization, api_key, length, prompt_caching
 
 
 def _why_cut(cancelled: asyncio.CancelledError) -> PenstockError | None:

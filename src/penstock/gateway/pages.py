@@ -10,6 +10,7 @@ from penstock.domain.errors import PenstockError
 from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.gateway.admit import Recent, allowed_model, may_use
 from penstock.gateway.reach import reachable
+from penstock.gateway.routing.board import Board
 from penstock.gateway.snapshot import KeySnapshot
 
 
@@ -40,8 +41,9 @@ def model_list(catalogue: Catalogue, principal: Principal) -> dict[str, Any]:
 class Health:
     """Liveness and readiness of one worker. ``endpoints`` are the upstreams that belong to this installation."""
 
-    def __init__(self, keys: KeySnapshot, endpoints: Mapping[str, str]) -> None:
+    def __init__(self, keys: KeySnapshot, endpoints: Mapping[str, str], board: Board) -> None:
         self._keys = keys
+        self._board = board
         self._endpoints = endpoints
         self._started_at = time.time()
 
@@ -58,14 +60,15 @@ class Health:
         return False
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
-        """GET /readyz: the engine answers; a stale key snapshot is said but still serves."""
+        """GET /readyz: the engine answers; a stale key snapshot and targets that rest are said but still serve."""
         checks: dict[str, str] = {"keys": "ok" if self._keys.fresh else "stale: the database does not answer"}
         ready = True
         for name, base in self._endpoints.items():
             up = await reachable(base)
             checks[name] = "ok" if up else "not ready"
             ready = ready and up
-        return ready, {"status": "ready" if ready else "not ready", "checks": checks}
+        status = "ready" if ready else "not ready"
+        return ready, {"status": status, "checks": checks, "targets": self._board.states()}
 
 
 async def addon_status(

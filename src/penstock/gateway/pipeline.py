@@ -24,8 +24,9 @@ from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.gateway.admit import Admission, Recent, admit
-from penstock.gateway.dispatch import Adapter, Opened, dispatch
+from penstock.gateway.dispatch import Adapter, Opened, bound, dispatch
 from penstock.gateway.route import route
+from penstock.gateway.routing.board import Board
 from penstock.gateway.underway import KEY_EXPIRED, KEY_REVOKED
 from penstock.gateway.wire import Parsed, with_model
 from penstock.ledger.journal import Journal
@@ -43,12 +44,16 @@ class Line(msgspec.Struct, frozen=True):
     journal: Journal
     fingerprint: str
     recent: Recent
+    board: Board
 
 
 class Out(Protocol):
     """Where the answer goes."""
 
-    async def begin(self, opened: Opened, admission: Admission) -> None:
+    def admitted(self, admission: Admission) -> None:
+        """The request is held; its tally tells what was tried for it, also when that fails."""
+
+    async def begin(self, opened: Opened) -> None:
         """The first event has arrived: status and headers are settled."""
 
     async def event(self, event: ChatEvent) -> None:
@@ -60,13 +65,21 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
     admission = admit(
         principal, parsed.chat, line.catalogue, journal=line.journal, request_id=request_id, recent=line.recent
     )
+    out.admitted(admission)
+    model, app_id = admission.model, principal.app_id
     outcome = "internal_error"
     try:
         if parsed.chat.model == STANDARD_PLAN:
-            parsed = with_model(parsed, admission.model.id)
-        targets = route(admission.model)
-        opened = await dispatch(targets, line.adapters, parsed, fingerprint=line.fingerprint)
-        admission.tally.target = opened.target
+            parsed = with_model(parsed, model.id)
+        targets = route(model, parsed, line.board, app_id=app_id)
+        opened = await dispatch(
+            targets,
+            bound(parsed, model, targets[0], fingerprint=line.fingerprint, app_id=app_id),
+            model=model,
+            adapters=line.adapters,
+            board=line.board,
+            trail=admission.tally.trail,
+        )
         await _relay(opened, admission, out)
         outcome = "completed"
     except PenstockError as error:
@@ -85,7 +98,7 @@ async def _relay(opened: Opened, admission: Admission, out: Out) -> None:
     async with aclosing(opened.events) as events:
         async for event in events:
             if tally.first_event_ms is None:
-                await out.begin(opened, admission)
+                await out.begin(opened)
             tally.add(event)
             if event.done:
                 admission.settle("completed")

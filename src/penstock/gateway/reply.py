@@ -1,5 +1,6 @@
 """Writes answers to an ASGI ``send``: JSON, event streams, and errors before or after the first byte."""
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,16 +20,19 @@ _STREAM: Headers = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
+_COUNTS = [(b"penstock-attempts", b"%d" % count) for count in range(32)]  # a model makes 20 at most
 _encode = msgspec.json.Encoder().encode
 
 
 class Reply:
     """One request's way back to the client. ``started`` tells whether the status has been sent."""
 
-    __slots__ = ("_headers", "_send", "_stream", "dropped", "request_id", "started")
+    __slots__ = ("_admission", "_headers", "_route", "_send", "_stream", "dropped", "request_id", "started")
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, *, route_headers: bool = True) -> None:
         self._send = send
+        self._route = route_headers
+        self._admission: Admission | None = None
         self.request_id = request_id
         self.started = False
         self.dropped: tuple[str, ...] = ()
@@ -40,10 +44,15 @@ class Reply:
         self._stream = stream
         self.dropped = dropped
 
-    async def begin(self, opened: Opened, admission: Admission) -> None:
+    def admitted(self, admission: Admission) -> None:
+        """From here on there is something to tell of the request's way."""
+        self._admission = admission
+
+    async def begin(self, opened: Opened) -> None:
         """Headers that the answer's source decides; a stream's status goes out now."""
-        if admission.model.stand_in is not None:
-            self._headers.append((b"penstock-stand-in", admission.model.stand_in.encode()))
+        if self._admission is not None and (stand_in := self._admission.model.stand_in) is not None:
+            self._headers.append((b"penstock-stand-in", stand_in.encode()))
+        self._tell_route()
         ignored = self.dropped + opened.ignored
         if ignored:
             self._headers.append((b"penstock-ignored-params", header_text(", ".join(ignored))))
@@ -64,6 +73,7 @@ class Reply:
             frame = b"data: " + body + b"\n\n"
             await self._send({"type": "http.response.body", "body": frame, "more_body": False})
             return
+        self._tell_route()
         if error.retry_after_s is not None:
             self._headers.append((b"retry-after", b"%d" % error.retry_after_s))
         if error.status == 401:
@@ -79,9 +89,24 @@ class Reply:
         """One more header, before the status is sent."""
         self._headers.append((name, value))
 
+    def _tell_route(self) -> None:
+        """What was tried: how often, and which target the answer or the failure is of."""
+        if not self._route or self._admission is None:
+            return
+        trail = self._admission.tally.trail
+        if trail.told is not None:
+            self._headers.append(_target(trail.told.name))
+        if trail.attempts:
+            self._headers.append(_COUNTS[len(trail.attempts)])
+
     async def _start(self, status: int, headers: Headers) -> None:
         self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
+
+
+@functools.lru_cache(1024)
+def _target(name: str) -> tuple[bytes, bytes]:
+    return b"penstock-target", header_text(name)
 
 
 def header_text(text: str) -> bytes:

@@ -18,11 +18,13 @@ _MAX_IGNORED = 64
 
 
 class Parsed(msgspec.Struct, frozen=True):
-    """A request, its bytes without the fields that were dropped, and the names of those."""
+    """A request, its bytes without the fields that were dropped, and the names of those. ``prompt_caching`` is what its
+    headers say of that (heroku-wire.md 2.1)."""
 
     chat: ChatRequest
     raw: bytes
     dropped: tuple[str, ...] = ()
+    prompt_caching: bool = True
 
 
 def parse_chat(body: bytes) -> Parsed:
@@ -43,7 +45,7 @@ def with_model(parsed: Parsed, model_id: str) -> Parsed:
     """The same request for the model of that id, as if it had been asked for by it."""
     fields = _raw_object.decode(parsed.raw) | {"model": msgspec.Raw(msgspec.json.encode(model_id))}
     chat = msgspec.structs.replace(parsed.chat, model=model_id)
-    return Parsed(chat, msgspec.json.encode(fields), parsed.dropped)
+    return msgspec.structs.replace(parsed, chat=chat, raw=msgspec.json.encode(fields))
 
 
 def _without_unknown(body: bytes, error: msgspec.ValidationError) -> Parsed:

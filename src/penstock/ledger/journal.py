@@ -36,8 +36,19 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True, tag="admit"):
     stream: bool
 
 
+class Leg(msgspec.Struct, frozen=True):
+    """One upstream call of a request: the target as ``provider/model``, its outcome in the words of ``Settled`` (a leg
+    that lost to another is cancelled), milliseconds from its begin to its first event, and to its end."""
+
+    target: str
+    outcome: str
+    first_event_ms: float | None
+    total_ms: float
+
+
 class Settled(msgspec.Struct, frozen=True, kw_only=True, tag="settle"):
-    """A request ended. ``outcome`` is completed, disconnected, cancelled or an error code; times are milliseconds."""
+    """A request ended. ``outcome`` is completed, disconnected, cancelled or an error code; times are milliseconds.
+    ``provider`` and ``target_model`` are the attempt that the client heard of."""
 
     request_id: str
     settled_at: float
@@ -51,6 +62,10 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, tag="settle"):
     estimated: bool
     first_event_ms: float | None
     total_ms: float
+    # Since 0.2; records before that are read without them.
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    attempts: tuple[Leg, ...] = ()
 
 
 Record = Admitted | Settled

@@ -68,6 +68,8 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     max_image_bytes: Positive = 20 * 1024 * 1024
     image_timeout_s: Seconds = 10.0
     image_networks: Networks = ()
+    breaker_min_calls: Positive = 20
+    breaker_rest_s: Seconds = 5.0
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

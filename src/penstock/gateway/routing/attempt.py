@@ -1,0 +1,96 @@
+"""One attempt at one target, from its first step to its one end, and the trail of all attempts of a request."""
+
+from collections.abc import Callable
+
+from penstock.domain.catalogue import Target
+from penstock.gateway.routing.health import Health
+from penstock.ledger.journal import Leg
+
+# What a target's breaker counts as its failure. Not its rate limit, which says when to come back; not a credential or
+# model that it does not know, nor a refusal: a caller could then open the breaker for all others.
+_ITS_OWN_DOING = frozenset({"upstream_error", "upstream_closed", "upstream_timeout", "upstream_overloaded"})
+_ASKS_TO_WAIT = frozenset({"upstream_rate_limited", "upstream_overloaded"})
+
+
+class Attempt:
+    """A call of a target. It holds the target's slot, if there is one to hold, until ``end``."""
+
+    __slots__ = ("_free", "_health", "_probe", "_started_at", "first_event_ms", "name", "outcome", "target", "total_ms")
+
+    def __init__(self, target: Target, health: Health, free: Callable[[], None] | None) -> None:
+        self.target = target
+        self.name = health.name
+        self.outcome: str | None = None
+        self.first_event_ms: float | None = None
+        self.total_ms = 0.0
+        self._health = health
+        self._free = free
+        self._started_at = health.clock()
+        self._probe = health.breaker.open_until > 0 and health.breaker.take()
+        health.outstanding += 1
+
+    def answered(self, *, streamed: bool | None) -> None:
+        """The first event is there."""
+        health = self._health
+        now = health.clock()
+        seconds = now - self._started_at
+        self.first_event_ms = seconds * 1000
+        health.speed(streamed=streamed).add(seconds, now)
+        if self._probe:
+            self._probe = False
+            health.recovered(now)
+        else:
+            health.breaker.succeeded(now)
+
+    def end(self, outcome: str, *, retry_after_s: int | None = None) -> None:
+        """It is over: ``outcome`` as the settlement names it. The first end counts."""
+        if self.outcome is not None:
+            return
+        self.outcome = outcome
+        health = self._health
+        now = health.clock()
+        self.total_ms = (now - self._started_at) * 1000
+        health.outstanding -= 1
+        if self._free is not None:
+            self._free()
+        if outcome in _ITS_OWN_DOING:
+            health.failed(now, outcome, probe=self._probe)
+        elif self._probe:
+            health.breaker.let_go()
+        if retry_after_s is not None and outcome in _ASKS_TO_WAIT:
+            health.rest(now + retry_after_s, outcome)
+
+    def lost(self, *, streamed: bool | None) -> None:
+        """Another target's first event came first. The time so far counts as this one's: without the late ones, what
+        is called late would sink and sink."""
+        if self.outcome is None and self.first_event_ms is None:
+            now = self._health.clock()
+            self._health.speed(streamed=streamed).add(now - self._started_at, now)
+        self.end("cancelled")
+
+
+class Trail:
+    """The attempts of one request in the order in which they began. ``told`` is the one that the client hears of: the
+    answer's, or the one whose failure was chosen."""
+
+    __slots__ = ("attempts", "told")
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+        self.told: Attempt | None = None
+
+    def begin(self, target: Target, health: Health, free: Callable[[], None] | None) -> Attempt:
+        """One more attempt."""
+        attempt = Attempt(target, health, free)
+        self.attempts.append(attempt)
+        return attempt
+
+    def end(self, outcome: str) -> None:
+        """The request is over, and so is what was under way for it."""
+        for attempt in self.attempts:
+            if attempt.outcome is None:
+                attempt.end(outcome)
+
+    def legs(self) -> tuple[Leg, ...]:
+        """As the settlement keeps them."""
+        return tuple([Leg(one.name, one.outcome or "", one.first_event_ms, one.total_ms) for one in self.attempts])
