@@ -9,7 +9,7 @@ _PROBED_S = 1.0
 
 class BreakerRules(msgspec.Struct, frozen=True, kw_only=True):
     """A breaker opens when ``error_rate`` of at least ``min_calls`` recent calls failed. It first rests for
-    ``rest_s``, and twice as long after every probe that fails."""
+    ``rest_s``, and twice as long after every probe that fails, a minute at most unless ``rest_s`` is longer."""
 
     min_calls: int = 20
     error_rate: float = 0.5
@@ -98,5 +98,5 @@ class Breaker:
         self._calls += 1
 
     def _open(self, now: float) -> None:
-        self.open_until = now + min(self.rules.rest_s * 2**self._rests, _MAX_REST_S)
+        self.open_until = now + min(self.rules.rest_s * 2**self._rests, max(self.rules.rest_s, _MAX_REST_S))
         self._rests = min(self._rests + 1, 16)
