@@ -102,6 +102,7 @@ def test_the_limit_of_a_provider_holds_over_all_workers_and_a_killed_one_gives_b
     pair: tuple[Gateway, ScriptedUpstream],
 ) -> None:
     gateway, _ = pair
+    now = most = 0
 
     async def slow(exchange: Exchange) -> None:
         nonlocal now, most
