@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from penstock.domain.errors import CODES
@@ -90,7 +90,7 @@ def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
 
 
 def moods(well: Script) -> Script:
-    """Resets, refuses, breaks off in the middle, or answers well."""
+    """Resets, refuses, breaks off in the middle, or answers well, at times late."""
     numbers = iter(range(10**6))
 
     async def script(exchange: Exchange) -> None:
@@ -104,43 +104,64 @@ def moods(well: Script) -> Script:
             await exchange.chunk(delta("Hel"))
             exchange.reset()
         else:
+            await asyncio.sleep(0.4 if number % 41 == 0 else 0)
             await well(exchange)
 
     return script
 
 
-async def storm(gateway: Gateway, model: str) -> list[tuple[int, str | None, str]]:
-    """Status, error code and request id of every request; every third is a stream."""
-    headers = {"authorization": f"Bearer {gateway.key}"}
-    limits = httpx.Limits(max_connections=AT_ONCE)
-    url, left = f"{gateway.server.gateway}/v1/chat/completions", iter(range(REQUESTS))
-    ends: list[tuple[int, str | None, str]] = []
+End = tuple[int, str | None, str]
 
-    async def client(http: httpx.AsyncClient) -> None:
+
+async def storm(gateway: Gateway, model: str) -> list[End]:
+    """Status, error code and request id of every request; every third is a stream. A stock client would cost more than
+    all of the gateway and the upstreams."""
+    url = urlsplit(gateway.server.gateway)
+    left, ends = iter(range(REQUESTS)), list[End]()
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
         for number in left:
-            body = {"model": model, "messages": [{"role": "user", "content": f"{number}"}]}
-            answer = await http.post(url, json=body | ({"stream": True} if number % 3 == 0 else {}))
-            ends.append((answer.status_code, code_of(answer), answer.headers["x-request-id"]))
+            body = {"model": model, "messages": [{"role": "user", "content": f"{number}"}], "stream": number % 3 == 0}
+            content = json.dumps(body).encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {gateway.key}\r\n"
+            writer.write(head.encode() + b"content-length: %d\r\n\r\n" % len(content) + content)
+            status, headers, answer = await read(reader)
+            ends.append((status, code_of(status, headers, answer), headers["x-request-id"]))
+            if headers.get("connection") == "close":
+                writer.close()
+                reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        writer.close()
 
-    async with httpx.AsyncClient(headers=headers, timeout=30, limits=limits) as http:
-        await asyncio.gather(*(client(http) for _ in range(AT_ONCE)))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(client())
     return ends
 
 
-def code_of(answer: httpx.Response) -> str | None:
+async def read(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of one answer, framed by length or in chunks."""
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines if line)
+    if "content-length" in headers:
+        return int(first.split()[1]), headers, await reader.readexactly(int(headers["content-length"]))
+    body = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readexactly(2)
+    return int(first.split()[1]), headers, body
+
+
+def code_of(status: int, headers: dict[str, str], body: bytes) -> str | None:
     """The code of the one error that an answer ends in; None when it is whole."""
-    if answer.status_code != 200:
-        return str(answer.json()["error"]["code"])
-    if not answer.headers["content-type"].startswith("text/event-stream"):
-        assert answer.json()["choices"][0]["finish_reason"] == "stop"
+    if status == 200 and headers["content-type"] == "application/json":
+        assert json.loads(body)["choices"][0]["finish_reason"] == "stop"
         return None
-    events = [line[6:] for line in answer.text.split("\n") if line.startswith("data: ")]
-    if events[-1] == "[DONE]":
-        return None
-    return str(json.loads(events[-1])["error"]["code"])
+    last = body.decode().strip().rpartition("data: ")[2]
+    return None if last == "[DONE]" else str(json.loads(last)["error"]["code"])
 
 
-def check(gateway: Gateway, ends: list[tuple[int, str | None, str]]) -> list[Settled]:
+def check(gateway: Gateway, ends: list[End]) -> list[Settled]:
     """Every request ended once, for the client as for the journal: admitted once, settled once."""
     assert len(ends) == REQUESTS
     ids = {request_id for _, _, request_id in ends}
@@ -186,4 +207,4 @@ def test_with_moody_targets_and_second_legs_no_answer_is_lost_or_doubled(chaos: 
     assert codes[None] == completed > 0.85 * REQUESTS
     assert completed <= chaos.moody.answers <= completed + cancelled
     assert sum(len(record.attempts) > 1 for record in settled) > 100
-    assert cancelled <= 0.2 * REQUESTS
+    assert 0 < cancelled <= 0.2 * REQUESTS
