@@ -2,13 +2,16 @@
 
 import resource
 import signal
+import struct
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.ledger.journal import Admitted, Journal, JournalError, Record, Settled, read_journal
+from penstock.ledger.journal import Admitted, Journal, JournalError, Leg, Record, Settled, read_journal
 
 
 def admitted(number: int) -> Admitted:
@@ -153,3 +156,33 @@ def test_the_files_are_private(tmp_path: Path) -> None:
     journal.append(admitted(1))
     journal.close()
     assert only_file(tmp_path / "j").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_settlement_written_before_attempts_were_kept_is_still_read(tmp_path: Path) -> None:
+    fields = {
+        "type": "settle", "request_id": "r", "settled_at": 1.0, "outcome": "completed", "provider": "p",
+        "target_model": "m", "stand_in": None, "input_tokens": 1, "output_tokens": 2, "cached_input_tokens": 0,
+        "estimated": False, "first_event_ms": 1.0, "total_ms": 2.0,
+    }  # fmt: skip
+    payload = msgspec.msgpack.encode(fields)
+    old = tmp_path / "old.journal"
+    old.write_bytes(struct.pack(">II", len(payload), zlib.crc32(payload)) + payload)
+    (record,) = read_journal(old)
+    assert isinstance(record, Settled)
+    assert (record.attempts, record.cache_write_tokens, record.reasoning_tokens) == ((), 0, 0)
+
+
+def test_a_settlement_keeps_its_attempts(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    legs = (Leg("a/m", "upstream_error", None, 3.5), Leg("b/m", "completed", 1.0, 2.0))
+    journal.append(
+        Settled(
+            request_id="r", settled_at=1.0, outcome="completed", provider="b", target_model="m", stand_in=None,
+            input_tokens=1, output_tokens=2, cached_input_tokens=0, estimated=False, first_event_ms=1.0, total_ms=2.0,
+            cache_write_tokens=3, reasoning_tokens=4, attempts=legs,
+        )
+    )  # fmt: skip
+    (record,) = [record for file in tmp_path.iterdir() for record in read_journal(file)]
+    assert isinstance(record, Settled)
+    assert (record.attempts, record.cache_write_tokens, record.reasoning_tokens) == (legs, 3, 4)
+    journal.close()

@@ -82,7 +82,6 @@ class Admission:
         if self.settled:
             return
         self.settled = True
-        self.tally.trail.end(outcome)
         settlement = self._settlement(outcome)
         if outcome == "completed":
             self._recent[self.model.id].append(settlement)
@@ -93,6 +92,7 @@ class Admission:
 
     def _settlement(self, outcome: str) -> Settled:
         tally = self.tally
+        attempts = tally.trail.end(outcome)
         usage = tally.final_usage()
         told = tally.trail.told
         return Settled(
@@ -110,7 +110,7 @@ class Admission:
             total_ms=(time.monotonic() - tally.started_at) * 1000,
             cache_write_tokens=usage.cache_write_tokens,
             reasoning_tokens=usage.reasoning_tokens,
-            attempts=tally.trail.legs(),
+            attempts=attempts,
         )
 
 

@@ -90,7 +90,7 @@ async def dispatch(
             tries.failed(attempt, error)
             targets = targets[1:]
         else:
-            attempt.answered(streamed=request.chat.stream)
+            attempt.answered(streamed=request.chat.stream, timed=len(model.targets) > 1)
             trail.told = attempt
             return Opened(events, attempt, adapter.ignored(request.chat))
     tries = tries or _Tries(request, model, adapters, board, trail)
@@ -168,7 +168,7 @@ class _Tries:
         except PenstockError as error:
             self.failed(attempt, error)
             return None
-        attempt.answered(streamed=request.chat.stream)
+        attempt.answered(streamed=request.chat.stream, timed=True)
         return Opened(events, attempt, adapter.ignored(request.chat))
 
     def _may_call(self, target: Target, health: Health) -> bool:

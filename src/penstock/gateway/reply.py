@@ -20,7 +20,6 @@ _STREAM: Headers = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
-_COUNTS = [(b"penstock-attempts", b"%d" % count) for count in range(32)]  # a model makes 20 at most
 _encode = msgspec.json.Encoder().encode
 
 
@@ -91,13 +90,9 @@ class Reply:
 
     def _tell_route(self) -> None:
         """What was tried: how often, and which target the answer or the failure is of."""
-        if not self._route or self._admission is None:
-            return
-        trail = self._admission.tally.trail
-        if trail.told is not None:
-            self._headers.append(_target(trail.told.name))
-        if trail.attempts:
-            self._headers.append(_COUNTS[len(trail.attempts)])
+        if self._route and self._admission is not None and (attempts := self._admission.tally.trail.attempts):
+            told = self._admission.tally.trail.told or attempts[-1]
+            self._headers += _way(told.name, len(attempts))
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.started = True
@@ -105,8 +100,8 @@ class Reply:
 
 
 @functools.lru_cache(1024)
-def _target(name: str) -> tuple[bytes, bytes]:
-    return b"penstock-target", header_text(name)
+def _way(target: str, attempts: int) -> Headers:
+    return [(b"penstock-target", header_text(target)), (b"penstock-attempts", b"%d" % attempts)]
 
 
 def header_text(text: str) -> bytes:

@@ -36,7 +36,7 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True, tag="admit"):
     stream: bool
 
 
-class Leg(msgspec.Struct, frozen=True):
+class Leg(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One upstream call of a request: the target as ``provider/model``, its outcome in the words of ``Settled`` (a leg
     that lost to another is cancelled), milliseconds from its begin to its first event, and to its end."""
 

@@ -29,13 +29,14 @@ class Attempt:
         self._probe = health.breaker.open_until > 0 and health.breaker.take()
         health.outstanding += 1
 
-    def answered(self, *, streamed: bool | None) -> None:
-        """The first event is there."""
+    def answered(self, *, streamed: bool | None, timed: bool) -> None:
+        """The first event is there; ``timed`` when a choice between targets may look at how long that took."""
         health = self._health
         now = health.clock()
         seconds = now - self._started_at
         self.first_event_ms = seconds * 1000
-        health.speed(streamed=streamed).add(seconds, now)
+        if timed:
+            health.speed(streamed=streamed).add(seconds, now)
         if self._probe:
             self._probe = False
             health.recovered(now)
@@ -85,12 +86,9 @@ class Trail:
         self.attempts.append(attempt)
         return attempt
 
-    def end(self, outcome: str) -> None:
-        """The request is over, and so is what was under way for it."""
+    def end(self, outcome: str) -> tuple[Leg, ...]:
+        """The request is over, and so is what was under way for it. All its attempts, as the settlement keeps them."""
         for attempt in self.attempts:
             if attempt.outcome is None:
                 attempt.end(outcome)
-
-    def legs(self) -> tuple[Leg, ...]:
-        """As the settlement keeps them."""
         return tuple([Leg(one.name, one.outcome or "", one.first_event_ms, one.total_ms) for one in self.attempts])

@@ -58,7 +58,11 @@ class Breaker:
 
     def succeeded(self, now: float) -> None:
         """A call that was no probe went well."""
-        if not self.open_until:
+        if self.open_until:
+            return
+        if now < self._since + _HALF_WINDOW_S:
+            self._calls += 1
+        else:
             self._count(now)
 
     def close(self, now: float) -> None:
