@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.gateway.routing.hedge import HedgeBudget
+from penstock.gateway.routing.hedge import HedgeBudget, Race
 from penstock.ledger.journal import Settled
 from tests.gateway.lab import Lab, lab, refuses, resets, run, says, stalls, until
 from tests.upstream import Exchange, Script
@@ -150,6 +150,26 @@ def test_a_budget_counts_exactly() -> None:
         taken += budget.take(0.05)
         assert taken <= 0.05 * requests
     assert taken == 50
+
+
+def test_of_two_first_events_at_the_same_moment_one_wins_and_the_other_is_given_up() -> None:
+    given_up: list[str] = []
+
+    async def give_up(result: str) -> None:
+        given_up.append(result)
+
+    async def leg(result: str) -> str:
+        return result
+
+    async def test() -> None:
+        race = Race(give_up)
+        race.start(leg("a"))
+        race.start(leg("b"))
+        won = await race.winner()
+        await race.stop()
+        assert sorted([str(won), *given_up]) == ["a", "b"]
+
+    run(test)
 
 
 def test_a_client_that_goes_cancels_both_legs(tmp_path: Path) -> None:
