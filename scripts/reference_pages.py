@@ -1,4 +1,4 @@
-"""Writes docs/settings.md, docs/errors.md and docs/interop.md from settings tree, error table and interop cases.
+"""Writes docs/settings.md, errors.md, interop.md and fields.md from settings, errors, interop cases and adapters.
 
 Run it with `make docs`; a house test fails when a page is not what this prints.
 """
@@ -240,7 +240,14 @@ def errors_page() -> str:
     return ERRORS_HEAD + "\n".join(rows) + "\n"
 
 
-PAGES = {"settings.md": settings_page, "errors.md": errors_page, "interop.md": interop_page}
+def fields_page() -> str:
+    """The text of docs/fields.md."""
+    from scripts.fields_page import fields_page as page  # noqa: PLC0415 - run as a script, this file finds it only by then
+
+    return page()
+
+
+PAGES = {"settings.md": settings_page, "errors.md": errors_page, "interop.md": interop_page, "fields.md": fields_page}
 
 
 def _default(path: str, default: Any) -> str:

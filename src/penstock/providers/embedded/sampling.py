@@ -4,14 +4,16 @@ import msgspec
 
 from penstock.domain.chat import ChatRequest, Json
 from penstock.domain.errors import PenstockError
+from penstock.providers.embedded.fields import FIELDS
 from penstock.providers.embedded.grammar.arguments import unenforced
+from penstock.providers.fields import Fields
 
 MAX_CHOICES = 16
 # The engine's own defaults (xllamacpp 2026.10.11549), written out so that an upgrade cannot change answers silently.
 _DEFAULTS: dict[str, Json] = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
 # The engine takes a 32-bit seed, and all ones ask for a random one.
 _SEEDS = 0xFFFFFFFF
-_NO_EFFECT = ("reasoning_effort", "prediction", "safety_identifier", "prompt_cache_key", "audio", "verbosity")
+_FIELDS = Fields("embedded", FIELDS)
 
 
 def choices(chat: ChatRequest) -> int:
@@ -53,15 +55,7 @@ def stops(chat: ChatRequest) -> list[str]:
 
 def ignored(chat: ChatRequest) -> tuple[str, ...]:
     """Names of parameters that are set and change nothing on the embedded engine."""
-    names = [name for name in _NO_EFFECT if getattr(chat, name) is not None]
-    if chat.extended_thinking is not None and chat.extended_thinking.enabled:
-        names.append("extended_thinking")
-    if chat.store:
-        names.append("store")
-    if chat.service_tier not in (None, "auto", "default"):
-        names.append("service_tier")
-    if chat.modalities is not None and chat.modalities != ["text"]:
-        names.append("modalities")
+    names = list(_FIELDS.ignored(chat))
     if chat.stop and _is_forced(chat):
         names.append("stop")
     names += unenforced(chat)
