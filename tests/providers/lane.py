@@ -30,7 +30,7 @@ PIXEL = Image("image/png", b"\x89PNG\r\n\x1a\n-one-pixel")
 # Turns of the loop in which what was sent has certainly been taken, by ours and by a library with layers of its own.
 _TURNS, _SLOW_TURNS = 6, 60
 _LIMIT_S = 60
-_MODELS = {
+MODELS = {
     "anthropic": "claude-sonnet-4-5",
     "bedrock": "anthropic.claude-sonnet-4-5-20250929-v1:0",
     "gemini": "gemini-2.5-flash",
@@ -205,7 +205,7 @@ class Lane:
         self.script: Script | None = None
         self.heard = Heard(streamed=False)
         self.is_slow = vendor.kind == "any-llm"
-        self.model = getattr(vendor, "model", None) or _MODELS.get(vendor.kind, "upstream-name")
+        self.model = getattr(vendor, "model", None) or MODELS.get(vendor.kind, "upstream-name")
         self.secrets = [value for name, value in vendor.environ.items() if "REGION" not in name]
         self._server = runner.run(self._listen())
         self.port: int = self._server.sockets[0].getsockname()[1]
