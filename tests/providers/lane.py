@@ -16,9 +16,9 @@ import msgspec
 from penstock.domain.chat import BoundRequest, ChatRequest
 from penstock.domain.errors import PenstockError, UpstreamError
 from penstock.domain.usage import Usage
-from penstock.providers.catalogue import specs
+from penstock.providers.catalogue import resolve_providers
 from penstock.providers.registry import KINDS, Adapter, make_adapter, make_transport
-from penstock.providers.spec import Bound, Credential, Image, ProviderSpec
+from penstock.providers.spec import Bound, Image
 from penstock.settings.tree import ProviderRow, Settings
 from tests.providers.vendors import Answer, Vendor
 from tests.upstream import Exchange
@@ -165,25 +165,12 @@ class _Images:
         return PIXEL
 
 
-def make(vendor: Vendor, base: str, **changes: Any) -> tuple[Adapter, Any]:
+def make(vendor: Vendor, base: str) -> tuple[Adapter, Any]:
     """The vendor's adapter against a base URL, and its transport, made as the product makes them."""
     row = msgspec.convert(tomllib.loads(vendor.row(base))["provider"][0], ProviderRow)
-    spec: ProviderSpec = msgspec.structs.replace(specs(Settings(provider=(row,)))[0], **changes)
-    transport = make_transport(spec)
-    return make_adapter(Bound(spec, credential(vendor, row), transport, _Images())), transport
-
-
-def credential(vendor: Vendor, row: ProviderRow) -> Credential | None:
-    """What the row and the environment give; AWS credentials stand there under names of their own."""
-    if row.api_key_env:
-        return Credential(secret=vendor.environ[row.api_key_env])
-    if "AWS_SECRET_ACCESS_KEY" not in vendor.environ:
-        return None
-    return Credential(
-        secret=vendor.environ["AWS_SECRET_ACCESS_KEY"],
-        access_key_id=vendor.environ.get("AWS_ACCESS_KEY_ID"),
-        session_token=vendor.environ.get("AWS_SESSION_TOKEN"),
-    )
+    provider = resolve_providers(Settings(provider=(row,)), vendor.environ)[row.name]
+    transport = make_transport(provider.spec)
+    return make_adapter(Bound(provider.spec, provider.credential, transport, _Images())), transport
 
 
 def bound(fields: dict[str, Any], target: str) -> BoundRequest:
