@@ -92,7 +92,7 @@ def hosting(folder: Path) -> Iterator[Hosted]:
             upstream = stack.enter_context(ScriptedUpstream(_unset))
             model = f"hosted-{name}"
             hosts[name] = Host(vendor, upstream, model)
-            target = getattr(vendor, "model", None) or MODELS.get(vendor.kind, "upstream-name")
+            target = getattr(vendor, "model", None) or MODELS.get(vendor.kind, "target-name")
             text += vendor.row(upstream.base).replace('"double"', f'"double-{name}"', 1)
             text += f'[[model]]\nid = "{model}"\ntargets = [{{ provider = "double-{name}", model = "{target}" }}]\n'
         config = folder / "penstock.toml"

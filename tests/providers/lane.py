@@ -192,7 +192,7 @@ class Lane:
         self.script: Script | None = None
         self.heard = Heard(streamed=False)
         self.is_slow = vendor.kind == "any-llm"
-        self.model = getattr(vendor, "model", None) or MODELS.get(vendor.kind, "upstream-name")
+        self.model = getattr(vendor, "model", None) or MODELS.get(vendor.kind, "target-name")
         self.secrets = [value for name, value in vendor.environ.items() if "REGION" not in name]
         self._server = runner.run(self._listen())
         self.port: int = self._server.sockets[0].getsockname()[1]

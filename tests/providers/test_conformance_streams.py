@@ -78,7 +78,8 @@ def test_a_stream_that_was_not_asked_for_its_usage_shows_none_and_is_metered(lan
 
 
 def test_the_first_chunk_has_the_role_and_each_answer_one_identity(lane: Lane) -> None:
-    chunks = lane.stream(lane.vendor.events(RICH), **shown(RICH)).chunks()
+    heard = lane.stream(lane.vendor.events(RICH), **shown(RICH))
+    chunks = [chunk for chunk in heard.chunks() if chunk["choices"]]  # Azure begins with its filters' results
     assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
     assert len({(chunk["id"], chunk["created"], chunk["object"]) for chunk in chunks}) == 1
     assert chunks[0]["object"] == "chat.completion.chunk"
