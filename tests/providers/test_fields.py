@@ -138,7 +138,7 @@ def assert_taken(lane: Lane, name: str) -> None:
         heard, body = sent(lane, fields)
         bare, other = sent(lane, without(fields, name) if name != "tools" else {})
         assert bare.error is None, bare.error
-        if heard.error is not None:
+        if heard.error is not None and name != "n":  # the double gives one answer, whatever is asked
             assert (heard.error.code, heard.error.param) == ("unsupported_parameter", name)
             continue
         named = name in ignored(lane, fields)
