@@ -214,6 +214,13 @@ class Lane:
         self._server.close()
         self.runner.run(self._transport.aclose())
 
+    def shown(self, answer: Answer) -> dict[str, Any]:
+        """The request fields that such an answer needs; a library of many vendors has one word for thinking only."""
+        fields = shown(answer)
+        if self.is_slow and fields.pop("extended_thinking", None):
+            fields["reasoning_effort"] = "low"
+        return fields
+
     def hear(self, script: Script, *, adapter: Adapter | None = None, **fields: Any) -> Heard:
         """One request, answered by the script."""
         self.script = script

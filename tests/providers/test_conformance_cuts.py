@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.providers.lane import CALLS, MAKES_IDS, STREAM, THOUGHT, Heard, Lane, shown
+from tests.providers.lane import CALLS, MAKES_IDS, STREAM, THOUGHT, Heard, Lane
 from tests.providers.vendors import Answer
 from tests.upstream import Exchange
 
@@ -30,7 +30,7 @@ def test_a_stream_that_ends_early_adds_nothing_to_what_was_sent(lane: Lane, name
     answer = CUT[name]
     if answer.thinking and not lane.vendor.thinks:
         pytest.skip("this vendor shows no thinking")
-    fields = STREAM | shown(answer)
+    fields = STREAM | lane.shown(answer)
     events = lane.vendor.events(answer)
     taken: list[int] = []
     whole = lane.hear(lane.streaming(events, taken=taken), **fields)
@@ -54,7 +54,7 @@ def _unnamed(lane: Lane, heard: Heard, size: int | None = None) -> str:
 
 def test_a_stream_cut_at_any_byte_is_no_answer(lane: Lane) -> None:
     answer = Answer(text="Hé 🌊", calls=CALLS[:1], finish="tool_calls", pieces=2)
-    fields = STREAM | shown(answer)
+    fields = STREAM | lane.shown(answer)
     stream = b"".join(lane.vendor.events(answer))
     # Without the line break behind it the last event may count.
     size = len(stream.rstrip()) if lane.vendor.stream_type == "text/event-stream" else len(stream)

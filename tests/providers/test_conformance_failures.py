@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.providers.lane import CALLS, STREAM, Heard, Lane, answering, make, shown
+from tests.providers.lane import CALLS, STREAM, Heard, Lane, answering, make
 from tests.providers.vendors import Answer
 from tests.upstream import Exchange, ScriptedUpstream
 
@@ -130,7 +130,7 @@ def test_a_failure_between_any_two_events_ends_the_answer_as_failed(lane: Lane) 
             [*events[:count], lane.vendor.error_event()],
             [b"".join(events[:count]) + lane.vendor.error_event()],
         ):
-            heard = lane.stream(blocks, **shown(answer))
+            heard = lane.stream(blocks, **lane.shown(answer))
             assert_failed(heard, "upstream_error", "upstream_overloaded")
             assert b"[DONE]" not in heard.body
 

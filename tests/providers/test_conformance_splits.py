@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.providers.lane import CALLS, MAKES_IDS, STREAM, THOUGHT, Heard, Lane, Script, doubles, shown
+from tests.providers.lane import CALLS, MAKES_IDS, STREAM, THOUGHT, Heard, Lane, Script, doubles
 from tests.providers.vendors import Answer
 from tests.upstream import Exchange
 
@@ -33,7 +33,7 @@ def wire(lane: Lane, answer: Answer = RICH) -> bytes:
 
 
 def test_a_stream_cut_in_two_at_any_byte_gives_the_same_bytes(lane: Lane) -> None:
-    data, fields = wire(lane), shown(RICH)
+    data, fields = wire(lane), lane.shown(RICH)
     whole = fixed(lane, lane.stream([data], **fields))
     assert whole[2]
     for at in range(1, len(data), _SLOW_STEP if lane.is_slow else 1):
@@ -41,7 +41,7 @@ def test_a_stream_cut_in_two_at_any_byte_gives_the_same_bytes(lane: Lane) -> Non
 
 
 def test_a_stream_that_comes_byte_by_byte_gives_the_same_bytes(lane: Lane) -> None:
-    data, fields = wire(lane), shown(RICH)
+    data, fields = wire(lane), lane.shown(RICH)
     whole = fixed(lane, lane.stream([data], **fields))
     size = _SLOW_STEP if lane.is_slow else 1
     alone = [data[at : at + size] for at in range(0, len(data), size)]
@@ -49,7 +49,7 @@ def test_a_stream_that_comes_byte_by_byte_gives_the_same_bytes(lane: Lane) -> No
 
 
 def test_a_stream_whose_every_event_comes_alone_gives_the_same_bytes(lane: Lane) -> None:
-    fields = shown(RICH)
+    fields = lane.shown(RICH)
     events = lane.vendor.events(RICH)
     assert fixed(lane, lane.stream(events, **fields)) == fixed(lane, lane.stream([b"".join(events)], **fields))
 
@@ -57,7 +57,7 @@ def test_a_stream_whose_every_event_comes_alone_gives_the_same_bytes(lane: Lane)
 def test_thinking_cut_at_any_byte_gives_the_same_bytes(lane: Lane) -> None:
     if not lane.vendor.thinks:
         pytest.skip("this vendor shows no thinking")
-    data, fields = wire(lane, THOUGHT), shown(THOUGHT)
+    data, fields = wire(lane, THOUGHT), lane.shown(THOUGHT)
     whole = fixed(lane, lane.stream([data], **fields))
     for at in range(1, len(data), _SLOW_STEP if lane.is_slow else 3):
         assert fixed(lane, lane.stream([data[:at], data[at:]], **fields)) == whole, f"cut at {at}"
@@ -66,7 +66,7 @@ def test_thinking_cut_at_any_byte_gives_the_same_bytes(lane: Lane) -> None:
 def test_cr_lf_cut_at_any_byte_gives_the_same_answer(lane: Lane) -> None:
     if lane.vendor.stream_type != "text/event-stream":
         pytest.skip("no lines here")
-    data, fields = wire(lane).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), shown(RICH)
+    data, fields = wire(lane).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), lane.shown(RICH)
     whole = lane.stream([wire(lane)], **fields).whole._replace(ids=[])
     for at in range(1, len(data), _SLOW_STEP if lane.is_slow else 1):
         said = lane.stream([data[:at], data[at:]], **fields).whole
@@ -74,7 +74,7 @@ def test_cr_lf_cut_at_any_byte_gives_the_same_answer(lane: Lane) -> None:
 
 
 def test_a_plain_answer_cut_at_any_byte_is_the_same(lane: Lane) -> None:
-    body, fields = lane.vendor.plain(RICH), shown(RICH)
+    body, fields = lane.vendor.plain(RICH), lane.shown(RICH)
     whole = fixed(lane, lane.plain(body, **fields))
     for at in range(1, len(body), _SLOW_STEP if lane.is_slow else 3):
         script = _plainly(lane, [body[:at], body[at:]])
@@ -97,6 +97,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 answers = st.builds(
     Answer,
     text=texts,
+    thinking=st.just(""),
+    finish=st.just("stop"),
     calls=st.lists(
         st.tuples(st.sampled_from(["look_up", "paint"]), st.dictionaries(st.sampled_from("qxyz"), texts, max_size=2)),
         max_size=3,
@@ -124,8 +126,8 @@ def test_any_split_of_the_same_bytes_gives_the_same_bytes_and_usage(
     stream = wire(lane, answer)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=5 if lane.is_slow else 30)))
     blocks = [stream[start:end] for start, end in pairwise([0, *cuts, len(stream)])]
-    fields = STREAM | shown(answer)
+    fields = STREAM | lane.shown(answer)
     whole = lane.stream([stream], **fields)
     assert fixed(lane, lane.stream(blocks, **fields)) == fixed(lane, whole)
     assert (whole.whole.text, whole.whole.finish, whole.whole.usage) == (answer.text, answer.finish, answer.usage)
-    assert whole.whole.calls == lane.plain(lane.vendor.plain(answer), **shown(answer)).whole.calls
+    assert whole.whole.calls == lane.plain(lane.vendor.plain(answer), **lane.shown(answer)).whole.calls

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from penstock.domain.usage import Usage
-from tests.providers.lane import ANSWERS, CALLS, STREAM, THOUGHT, Lane, Spoken, expected, shown
+from tests.providers.lane import ANSWERS, CALLS, STREAM, THOUGHT, Lane, Spoken, expected
 from tests.providers.vendors import Answer
 
 RICH = Answer(text="Let me see 🌊.", calls=CALLS, finish="tool_calls")
@@ -22,14 +22,14 @@ def same(said: Spoken, meant: Answer, lane: Lane) -> bool:
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_plain_answer_says_what_the_vendor_said(lane: Lane, name: str) -> None:
     answer = ANSWERS[name]
-    heard = lane.plain(lane.vendor.plain(answer), **shown(answer))
+    heard = lane.plain(lane.vendor.plain(answer), **lane.shown(answer))
     assert same(heard.whole, answer, lane)
 
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_streamed_answer_says_what_the_vendor_said(lane: Lane, name: str) -> None:
     answer = ANSWERS[name]
-    heard = lane.stream(lane.vendor.events(answer), **shown(answer))
+    heard = lane.stream(lane.vendor.events(answer), **lane.shown(answer))
     assert same(heard.whole, answer, lane)
 
 
@@ -57,7 +57,7 @@ def test_thinking_is_told_apart_from_the_answer(lane: Lane, streamed: bool) -> N
     if not lane.vendor.thinks:
         pytest.skip("this vendor shows no thinking")
     vendor = lane.vendor
-    fields = shown(THOUGHT)
+    fields = lane.shown(THOUGHT)
     heard = lane.stream(vendor.events(THOUGHT), **fields) if streamed else lane.plain(vendor.plain(THOUGHT), **fields)
     assert heard.whole[:2] == (THOUGHT.text, THOUGHT.thinking)
 
@@ -66,7 +66,7 @@ def test_the_usage_may_come_before_the_finish(lane: Lane) -> None:
     early = lane.vendor.usage_early(RICH)
     if early is None:
         pytest.skip("this vendor has one order only")
-    heard = lane.stream(early, **shown(RICH))
+    heard = lane.stream(early, **lane.shown(RICH))
     assert same(heard.whole, RICH, lane)
     assert heard.usage == Usage(input_tokens=7, output_tokens=2, cached_input_tokens=3)
 
@@ -78,7 +78,7 @@ def test_a_stream_that_was_not_asked_for_its_usage_shows_none_and_is_metered(lan
 
 
 def test_the_first_chunk_has_the_role_and_each_answer_one_identity(lane: Lane) -> None:
-    heard = lane.stream(lane.vendor.events(RICH), **shown(RICH))
+    heard = lane.stream(lane.vendor.events(RICH), **lane.shown(RICH))
     chunks = [chunk for chunk in heard.chunks() if chunk["choices"]]  # Azure begins with its filters' results
     assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
     assert len({(chunk["id"], chunk["created"], chunk["object"]) for chunk in chunks}) == 1
@@ -88,7 +88,7 @@ def test_the_first_chunk_has_the_role_and_each_answer_one_identity(lane: Lane) -
 def test_noise_between_any_two_events_changes_nothing(lane: Lane) -> None:
     noise = lane.vendor.noise()
     events = [part for event in lane.vendor.events(RICH) for part in (*noise, event)]
-    assert same(lane.stream(events, **shown(RICH)).whole, RICH, lane)
+    assert same(lane.stream(events, **lane.shown(RICH)).whole, RICH, lane)
 
 
 def test_noise_alone_is_no_answer(lane: Lane) -> None:
@@ -105,8 +105,8 @@ def test_lines_may_end_otherwise(lane: Lane, end: bytes) -> None:
         pytest.skip("no lines here")
     events = [event.replace(b"\r\n", b"\n").replace(b"\n", end) for event in lane.vendor.events(RICH)]
     events.append(b": over" + end + end)  # a CR at the very end might still be half of a CRLF
-    assert same(lane.stream(events, **shown(RICH)).whole, RICH, lane)
-    assert same(lane.stream([b"".join(events)], **shown(RICH)).whole, RICH, lane)
+    assert same(lane.stream(events, **lane.shown(RICH)).whole, RICH, lane)
+    assert same(lane.stream([b"".join(events)], **lane.shown(RICH)).whole, RICH, lane)
 
 
 def test_a_field_may_stand_close_to_its_colon_or_with_fields_that_nobody_knows(lane: Lane) -> None:
@@ -116,14 +116,14 @@ def test_a_field_may_stand_close_to_its_colon_or_with_fields_that_nobody_knows(l
         b"id: 7\nretry: 10\n" + event.replace(b"data: ", b"data:", 1).replace(b"event: ", b"event:", 1)
         for event in lane.vendor.events(RICH)
     ]
-    assert same(lane.stream(events, **shown(RICH)).whole, RICH, lane)
+    assert same(lane.stream(events, **lane.shown(RICH)).whole, RICH, lane)
 
 
 def test_an_event_may_have_several_data_lines(lane: Lane) -> None:
     if lane.vendor.stream_type != "text/event-stream":
         pytest.skip("no lines here")
     events = [_in_lines(event) for event in lane.vendor.events(RICH)]
-    assert same(lane.stream(events, **shown(RICH)).whole, RICH, lane)
+    assert same(lane.stream(events, **lane.shown(RICH)).whole, RICH, lane)
 
 
 def _in_lines(event: bytes) -> bytes:
@@ -145,7 +145,7 @@ def test_a_delta_of_a_megabyte_arrives_whole(lane: Lane, pieces: int) -> None:
 def test_arguments_of_a_megabyte_arrive_whole(lane: Lane) -> None:
     calls = (("call_a1", "look_up", json.dumps({"q": "🌊" * 250_000}, ensure_ascii=False)),)
     answer = Answer(text="", calls=calls, finish="tool_calls", pieces=7)
-    assert same(lane.stream(lane.vendor.events(answer), **shown(answer)).whole, answer, lane)
+    assert same(lane.stream(lane.vendor.events(answer), **lane.shown(answer)).whole, answer, lane)
 
 
 def test_a_hundred_answers_go_over_one_connection(lane: Lane) -> None:

@@ -1,13 +1,16 @@
 """Two apps of the SDK tests: one on the standard plan, one on a plan of a single model."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
+from tests.providers.hosted import Host, Hosted, hosting
 from tests.server import Server
 
 MODEL = "smollm2-135m-instruct"
 STAND_IN = "claude-4-5-sonnet"
+TRANSLATED = ("anthropic", "bedrock", "gemini")
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,16 @@ def one_model(penstock_server: Server) -> Inference:
 
 def inference(server: Server, app: str) -> Inference:
     return Inference(server.config_var(app, "INFERENCE_URL"), server.config_var(app, "INFERENCE_KEY"))
+
+
+@pytest.fixture(scope="session")
+def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
+    """A server before the vendors' doubles."""
+    with hosting(tmp_path_factory.mktemp("hosted")) as server:
+        yield server
+
+
+@pytest.fixture(params=TRANSLATED)
+def host(request: pytest.FixtureRequest, hosted: Hosted) -> Host:
+    """One vendor of another dialect than ours after the other."""
+    return hosted.hosts[request.param]
