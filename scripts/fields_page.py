@@ -3,9 +3,12 @@
 from importlib import import_module
 from typing import Any
 
+from penstock.providers.openai.request import FIELDS, table
+from penstock.providers.profiles import built_in_providers
+
 from penstock.domain.chat import ChatRequest
 from penstock.providers.embedded.fields import FIELDS as EMBEDDED
-from penstock.providers.fields import FieldTable
+from penstock.providers.fields import FieldTable, Handling
 from penstock.providers.registry import KINDS
 
 # What every adapter is asked by, not what it is asked for.
@@ -25,6 +28,15 @@ A value that asks for nothing (`n: 1`, `logprobs: false`, `response_format: {"ty
 named. `model`, `messages` and `stream` are every adapter's; `allow_ignored_params` is Penstock's own. A number is that
 of a note below the table.
 
+"""
+
+SERVERS = """
+## Servers of the OpenAI dialect
+
+What the built-in providers (`profile` of a `[[provider]]` row) handle otherwise than the column `openai` says:
+
+| provider | parameters |
+|---|---|
 """
 
 
@@ -53,7 +65,24 @@ def fields_page() -> str:
                 mark = f" [{len(notes[kind])}](#{kind})"
             cells.append(field.handling + mark)
         rows.append(f"| `{name}` | {' | '.join(cells)} |")
-    return HEAD + "\n".join(rows) + "\n" + "".join(_notes(kind, notes[kind]) for kind in adapters if kind in notes)
+    below = "".join(_notes(kind, notes[kind]) for kind in adapters if kind in notes)
+    return HEAD + "\n".join(rows) + "\n" + below + SERVERS + "\n".join(_servers()) + "\n"
+
+
+def _servers() -> list[str]:
+    """A row for each built-in provider that handles a parameter otherwise than its dialect does."""
+    rows = []
+    for name, provider in sorted(built_in_providers().items()):
+        own = table(provider.quirks) if provider.kind in ("openai", "azure") else FIELDS
+        said: dict[str, list[str]] = {}
+        for parameter, field in own.items():
+            if field != FIELDS[parameter]:
+                why = f" ({field.note})" if field.handling is Handling.TRANSLATED else ""
+                said.setdefault(field.handling, []).append(f"`{parameter}`{why}")
+        if said:
+            lists = "; ".join(f"{how}: {', '.join(names)}" for how, names in said.items())
+            rows.append(f"| {name} | {lists} |")
+    return rows
 
 
 def _notes(kind: str, notes: list[str]) -> str:

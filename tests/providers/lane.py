@@ -165,9 +165,10 @@ class _Images:
         return PIXEL
 
 
-def make(vendor: Vendor, base: str) -> tuple[Adapter, Any]:
+def make(vendor: Vendor, base: str, *, profile: str | None = None) -> tuple[Adapter, Any]:
     """The vendor's adapter against a base URL, and its transport, made as the product makes them."""
     row = msgspec.convert(tomllib.loads(vendor.row(base))["provider"][0], ProviderRow)
+    row = msgspec.structs.replace(row, profile=profile)
     provider = resolve_providers(Settings(provider=(row,)), vendor.environ)[row.name]
     transport = make_transport(provider.spec)
     return make_adapter(Bound(provider.spec, provider.credential, transport, _Images())), transport

@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+from penstock.providers.openai.request import FIELDS, table
+from penstock.providers.profiles import built_in_providers
 
 from penstock.domain.chat import ChatRequest
 from penstock.providers.fields import Field, Handling
 from scripts.fields_page import OURS, parameters, tables
-from tests.providers.lane import ANY, STREAM, Heard, Lane, bound, doubles
+from tests.providers.lane import ANY, STREAM, Heard, Lane, answering, bound, doubles, make
 from tests.providers.vendors import Answer
 
 TOOL = {"tools": [{"type": "function", "function": {"name": "paint", "parameters": ANY}}]}
@@ -145,3 +147,31 @@ def assert_taken(lane: Lane, name: str) -> None:
         assert named is (body == other) or (not named and fields.get("service_tier") == "default")
         changed = changed or body != other
     assert changed
+
+
+SERVERS = [name for name, server in built_in_providers().items() if server.kind == "openai" and server.base_url]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_what_a_known_server_handles_otherwise_happens_on_the_wire(lanes: dict[str, Lane], server: str) -> None:
+    lane = lanes["openai"]
+
+    async def made() -> Any:
+        return make(lane.vendor, lane.base, profile=server)[0]
+
+    adapter = lane.runner.run(made())
+    plain = answering(lane.vendor.plain(Answer()))
+    for name, field in table(built_in_providers()[server].quirks).items():
+        if field == FIELDS[name] or name == "stream_options":
+            continue
+        fields, count = SAMPLES[name][0], len(lane.exchanges)
+        heard = lane.hear(plain, adapter=adapter, **fields)
+        if field.handling is Handling.REFUSED:
+            assert heard.error is not None, name
+            assert (heard.error.code, len(lane.exchanges)) == ("unsupported_parameter", count)
+            continue
+        assert heard.error is None, name
+        lane.hear(plain, adapter=adapter, **without(fields, name))
+        said, silent = (exchange.body for exchange in lane.exchanges[-2:])
+        assert (said == silent) is (field.handling is Handling.IGNORED), name
+        assert (name in adapter.ignored(bound(fields, lane.model).chat)) is (field.handling is Handling.IGNORED)
