@@ -57,8 +57,8 @@ def fields_page() -> str:
     rows = [f"| parameter | {' | '.join(adapters)} |", f"|---|{'---|' * len(adapters)}"]
     for name in parameters():
         cells = []
-        for kind, table in adapters.items():
-            field = table[name]
+        for kind, own in adapters.items():
+            field = own[name]
             mark = ""
             if field.note:
                 notes.setdefault(kind, []).append(f"`{name}`: {field.note}")
