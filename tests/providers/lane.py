@@ -165,10 +165,10 @@ class _Images:
         return PIXEL
 
 
-def make(vendor: Vendor, base: str, *, profile: str | None = None) -> tuple[Adapter, Any]:
+def make(vendor: Vendor, base: str, *, profile: str | None = None, ca_file: str | None = None) -> tuple[Adapter, Any]:
     """The vendor's adapter against a base URL, and its transport, made as the product makes them."""
     row = msgspec.convert(tomllib.loads(vendor.row(base))["provider"][0], ProviderRow)
-    row = msgspec.structs.replace(row, profile=profile)
+    row = msgspec.structs.replace(row, profile=profile, ca_file=ca_file)
     provider = resolve_providers(Settings(provider=(row,)), vendor.environ)[row.name]
     transport = make_transport(provider.spec)
     return make_adapter(Bound(provider.spec, provider.credential, transport, _Images())), transport
