@@ -3,12 +3,11 @@
 from importlib import import_module
 from typing import Any
 
-from penstock.providers.openai.request import FIELDS, table
-from penstock.providers.profiles import built_in_providers
-
 from penstock.domain.chat import ChatRequest
 from penstock.providers.embedded.fields import FIELDS as EMBEDDED
 from penstock.providers.fields import FieldTable, Handling
+from penstock.providers.openai.request import FIELDS, table
+from penstock.providers.profiles import built_in_providers
 from penstock.providers.registry import KINDS
 
 # What every adapter is asked by, not what it is asked for.
