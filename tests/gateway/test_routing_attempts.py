@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from penstock.domain.catalogue import Target
-from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
+from penstock.domain.chat import BoundRequest, EventStream
 from penstock.domain.errors import PenstockError, UpstreamError
 from penstock.domain.usage import Usage
 from penstock.gateway.admit import Tally
@@ -179,7 +179,7 @@ class Picky:
     def __init__(self) -> None:
         self.asked: list[BoundRequest] = []
 
-    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+    def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         return ()
 
     async def open(self, request: BoundRequest) -> EventStream:

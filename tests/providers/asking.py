@@ -86,7 +86,7 @@ def ask(provider: ProviderSpec, script: Callable[[Exchange], Awaitable[None]], *
 async def _ask(provider: ProviderSpec, request: BoundRequest, heard: Heard) -> None:
     transport = make_transport(provider)
     adapter = make_adapter(Bound(provider, Credential(secret=KEY), transport, NoImages()))
-    heard.ignored = adapter.ignored(request.chat)
+    heard.ignored = adapter.ignored(request)
     try:
         events = await adapter.open(request)
         heard.opened = True

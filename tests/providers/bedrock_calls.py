@@ -97,9 +97,9 @@ async def _calls(
         stream = await adapter.open(request)
         async for event in stream:
             events.append(event)
-        return events, None, adapter.ignored(request.chat)
+        return events, None, adapter.ignored(request)
     except PenstockError as error:
-        return events, error, adapter.ignored(request.chat)
+        return events, error, adapter.ignored(request)
     finally:
         await transport.aclose()
 

@@ -211,13 +211,13 @@ def test_parameters_without_effect_are_named(engine: RunningEngine) -> None:
         "modalities": ["text", "audio"],
         "metadata": {"a": "b"},
     }
-    named = engine.adapter.ignored(bound(**fields).chat)
+    named = engine.adapter.ignored(bound(**fields))
     assert named == tuple(sorted(fields.keys() - {"user"}))  # user is the message of these tests
 
 
 def test_nothing_is_named_when_everything_counts(engine: RunningEngine) -> None:
     fields = {"user": "x", "store": False, "service_tier": "auto", "modalities": ["text"], "n": 2, "seed": 1}
-    assert engine.adapter.ignored(bound(**fields, extended_thinking={"enabled": False}).chat) == ()
+    assert engine.adapter.ignored(bound(**fields, extended_thinking={"enabled": False})) == ()
 
 
 def test_the_request_type_still_has_every_field_that_we_read() -> None:

@@ -72,7 +72,7 @@ def test_a_stop_string_cannot_cut_a_forced_call(engine: RunningEngine) -> None:
     fields = {"tools": TOOLS[:1], "tool_choice": "required", "stop": ['"', "city"], "max_tokens": 120}
     (choice,) = engine.ask(user="Weather in Paris?", **fields)["choices"]
     check(choice["message"]["tool_calls"][0]["function"]["arguments"], WEATHER)
-    assert engine.adapter.ignored(bound(user="x", **fields).chat) == ("stop",)
+    assert engine.adapter.ignored(bound(user="x", **fields)) == ("stop",)
 
 
 def test_a_call_cut_by_max_tokens_says_length(engine: RunningEngine) -> None:
@@ -154,7 +154,7 @@ def test_a_tool_that_cannot_be_enforced_is_called_with_any_object(engine: Runnin
     assert choice["finish_reason"] == "tool_calls"
     (call,) = choice["message"]["tool_calls"]
     assert isinstance(json.loads(call["function"]["arguments"]), dict)
-    assert engine.adapter.ignored(bound(user="x", **fields).chat) == ("tools[0].function.parameters",)
+    assert engine.adapter.ignored(bound(user="x", **fields)) == ("tools[0].function.parameters",)
 
 
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(1, 9), min_size=1, max_size=8), opened=st.booleans())

@@ -76,7 +76,7 @@ def sent(lane: Lane, fields: dict[str, Any]) -> tuple[Heard, tuple[str, bytes]]:
 def ignored(lane: Lane, fields: dict[str, Any]) -> tuple[str, ...]:
     """What the answer to such a request names."""
     request = bound(fields, lane.model)
-    return lane.adapter.ignored(request.chat)
+    return lane.adapter.ignored(request)
 
 
 def without(fields: dict[str, Any], name: str) -> dict[str, Any]:
@@ -176,4 +176,4 @@ def test_what_a_known_server_handles_otherwise_happens_on_the_wire(lanes: dict[s
         lane.hear(plain, adapter=adapter, **without(fields, name))
         said, silent = (exchange.body for exchange in lane.exchanges[-2:])
         assert (said == silent) is (field.handling is Handling.IGNORED), name
-        assert (name in adapter.ignored(bound(fields, lane.model).chat)) is (field.handling is Handling.IGNORED)
+        assert (name in adapter.ignored(bound(fields, lane.model))) is (field.handling is Handling.IGNORED)

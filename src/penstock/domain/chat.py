@@ -147,6 +147,11 @@ class ChatRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
+    def shows_reasoning(self) -> bool:
+        """Whether the client asked to see what the model thinks (heroku-wire.md 2.1)."""
+        return self.extended_thinking is not None and self.extended_thinking.include_reasoning
+
+    @property
     def wants_usage_chunk(self) -> bool:
         """Whether a streamed answer ends with a usage chunk."""
         return self.stream_options is not None and self.stream_options.include_usage

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from penstock.domain.catalogue import Model, Target
-from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
+from penstock.domain.chat import BoundRequest, EventStream
 from penstock.domain.errors import PenstockError
 from penstock.domain.ids import new_completion_id
 from penstock.gateway.routing.attempt import Attempt, Trail
@@ -29,7 +29,7 @@ class Adapter(Protocol):
     async def open(self, request: BoundRequest) -> EventStream:
         """Wait for the first event; raises PenstockError before it, and the stream raises after it."""
 
-    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+    def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         """Parameters that are set and have no effect on this target."""
 
 
@@ -92,7 +92,7 @@ async def dispatch(
         else:
             attempt.answered(streamed=request.chat.stream, timed=len(model.targets) > 1)
             trail.told = attempt
-            return Opened(events, attempt, adapter.ignored(request.chat))
+            return Opened(events, attempt, adapter.ignored(request))
     tries = tries or _Tries(request, model, adapters, board, trail)
     opened = await tries.all(deque(targets))
     trail.told = opened.attempt
@@ -169,7 +169,7 @@ class _Tries:
             self.failed(attempt, error)
             return None
         attempt.answered(streamed=request.chat.stream, timed=True)
-        return Opened(events, attempt, adapter.ignored(request.chat))
+        return Opened(events, attempt, adapter.ignored(request))
 
     def _may_call(self, target: Target, health: Health) -> bool:
         if seconds := health.refused_for():

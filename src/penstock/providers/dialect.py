@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol, Self
 
-from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest, EventStream
+from penstock.domain.chat import BoundRequest, ChatEvent, EventStream
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers import faults
@@ -51,13 +51,13 @@ class Dialect(Protocol):
     def reader(self, request: BoundRequest, /) -> Reader:
         """A new reader of a streamed answer."""
 
-    def whole(self, body: bytes, /) -> list[Part]:
+    def whole(self, request: BoundRequest, body: bytes, /) -> list[Part]:
         """The parts of a plain answer, the usage among them. Raises UpstreamError, also for an error in a 200."""
 
     def fault(self, status: int, headers: dict[str, str], body: bytes, /) -> UpstreamError:
         """The public error for an answer that is none; ``status`` is 200 when an error came in place of a stream."""
 
-    def ignored(self, chat: ChatRequest, /) -> tuple[str, ...]:
+    def ignored(self, request: BoundRequest, /) -> tuple[str, ...]:
         """Parameters that are set and have no effect here."""
 
 
@@ -68,9 +68,9 @@ class TranslatedAdapter:
         self._transport = transport
         self._dialect = dialect
 
-    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+    def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         """Parameters that are set and have no effect here."""
-        return self._dialect.ignored(chat)
+        return self._dialect.ignored(request)
 
     async def open(self, request: BoundRequest) -> EventStream:
         """Wait for the first event. Raises PenstockError for what cannot be said, UpstreamError."""
@@ -84,7 +84,7 @@ class TranslatedAdapter:
             if response.status != 200:
                 raise await self._refusal(response)
             if not streamed:
-                return Whole(folded(request, self._dialect.whole(await response.read())))
+                return Whole(folded(request, self._dialect.whole(request, await response.read())))
             if self._dialect.stream_type not in response.headers.get("content-type", ""):
                 raise await self._refusal(response)
             stream = Translated(response, self._dialect.reader(request), request)

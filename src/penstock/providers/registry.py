@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
-from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
+from penstock.domain.chat import BoundRequest, EventStream
 from penstock.providers.spec import Bound, ProviderSpec
 from penstock.providers.transport import Endpoint, Transport
 
@@ -25,7 +25,7 @@ class Adapter(Protocol):
     async def open(self, request: BoundRequest) -> EventStream:
         """Wait for the first event; raises PenstockError before it, and the stream raises after it."""
 
-    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+    def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         """Parameters that are set and have no effect on this target."""
 
 

@@ -157,9 +157,9 @@ async def _ask(adapter: Adapter, model: str, fields: dict[str, Any], *, ignored:
     PenstockError, TimeoutError."""
     hello = {"model": model, "messages": [{"role": "user", "content": "Say ok."}], "max_tokens": _TOKENS}
     parsed = parse_chat(msgspec.json.encode(hello | fields))
-    if ignored in adapter.ignored(parsed.chat):
-        return None
     request = BoundRequest(parsed.chat, parsed.raw, model, "chatcmpl-probe", int(time.time()), "penstock-check")
+    if ignored in adapter.ignored(request):
+        return None
     async with asyncio.timeout(_WITHIN_S):
         return await _read(await adapter.open(request), streamed=bool(parsed.chat.stream))
 

@@ -1,6 +1,6 @@
 """Calls an upstream that speaks the Messages API."""
 
-from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
+from penstock.domain.chat import BoundRequest
 from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
 from penstock.providers.anthropic import request as wire
@@ -8,13 +8,13 @@ from penstock.providers.anthropic.events import MessageReader, fault_of, whole
 from penstock.providers.dialect import Call, Reader, TranslatedAdapter
 from penstock.providers.parts import Part
 from penstock.providers.spec import Bound
-from penstock.providers.transport import Headers, Transport
+from penstock.providers.transport import Headers
 
 _PATH = "/v1/messages"
 _VERSION = "2023-06-01"  # the only one since 2023, as of 2026-11
 
 
-def make(bound: Bound) -> "AnthropicAdapter":
+def make(bound: Bound) -> TranslatedAdapter:
     """The adapter of one provider of this kind."""
     credential = bound.credential.secret if bound.credential else None
     headers = {"content-type": "application/json", "anthropic-version": bound.spec.api_version or _VERSION}
@@ -23,36 +23,17 @@ def make(bound: Bound) -> "AnthropicAdapter":
     elif credential:
         headers["x-api-key"] = credential
     headers.update((name.lower(), value) for name, value in bound.spec.headers)
-    return AnthropicAdapter(bound.transport, tuple(headers.items()), credential)
-
-
-class AnthropicAdapter:
-    """One upstream. What a model thinks is shown to the clients that ask for it and to no others."""
-
-    def __init__(self, transport: Transport, headers: Headers, credential: str | None) -> None:
-        self._open = TranslatedAdapter(transport, Messages(headers, credential, show=True))
-        self._discreet = TranslatedAdapter(transport, Messages(headers, credential, show=False))
-
-    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
-        """Parameters that are set and have no effect here."""
-        return wire.ignored(chat)
-
-    async def open(self, request: BoundRequest) -> EventStream:
-        """Wait for the first event. Raises PenstockError for what cannot be said, UpstreamError."""
-        thinking = request.chat.extended_thinking
-        shown = thinking is not None and thinking.include_reasoning
-        return await (self._open if shown else self._discreet).open(request)
+    return TranslatedAdapter(bound.transport, Messages(tuple(headers.items()), credential))
 
 
 class Messages:
-    """The dialect: the Messages API, both ways."""
+    """The dialect. What a model thinks is shown to the clients that ask for it and to no others."""
 
     stream_type = "text/event-stream"
 
-    def __init__(self, headers: Headers, credential: str | None, *, show: bool) -> None:
+    def __init__(self, headers: Headers, credential: str | None) -> None:
         self._headers = headers
         self._credential = credential
-        self._show = show
 
     async def call(self, request: BoundRequest) -> Call:
         """The request in the vendor's words. Raises PenstockError for what it cannot say."""
@@ -60,16 +41,16 @@ class Messages:
 
     def reader(self, request: BoundRequest) -> Reader:
         """A new reader of a streamed answer."""
-        return MessageReader(show=self._show, credential=self._credential)
+        return MessageReader(show=request.chat.shows_reasoning, credential=self._credential)
 
-    def whole(self, body: bytes) -> list[Part]:
+    def whole(self, request: BoundRequest, body: bytes) -> list[Part]:
         """The parts of a plain answer. Raises UpstreamError, also for an error in a 200."""
-        return whole(body, show=self._show, credential=self._credential)
+        return whole(body, show=request.chat.shows_reasoning, credential=self._credential)
 
     def fault(self, status: int, headers: dict[str, str], body: bytes) -> UpstreamError:
         """The public error for an answer that is none."""
         return fault_of(status, headers, faults.read_fault(body, credential=self._credential))
 
-    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+    def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         """Parameters that are set and have no effect here."""
-        return wire.ignored(chat)
+        return wire.ignored(request)

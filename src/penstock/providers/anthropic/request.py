@@ -30,7 +30,7 @@ def body(request: BoundRequest) -> bytes:
     fields.check(chat)
     talk = conversation_of(chat)
     wanted = plan(chat, model, resumes=_may_think(talk))
-    left_out = fields.settle(chat, model, wanted, named=ignored(chat) if chat.allow_ignored_params else ())
+    left_out = fields.settle(chat, model, wanted, named=ignored(request) if chat.allow_ignored_params else ())
     tokens, budget = room(chat.max_output, wanted.budget, model)
     wire: Wire = {"model": request.target_model, "max_tokens": tokens, "messages": _messages(talk, model)}
     if chat.stream:
@@ -53,12 +53,10 @@ def body(request: BoundRequest) -> bytes:
     return _encode(wire)
 
 
-def ignored(chat: ChatRequest) -> tuple[str, ...]:
-    """The parameters that have no effect, as far as the id that the client uses says which model it is."""
-    if not chat.allow_ignored_params:
-        return fields.ignored(chat, claude(chat.model), Plan())
-    model = claude(chat.model)
-    return fields.ignored(chat, model, plan(chat, model, resumes=True))
+def ignored(request: BoundRequest) -> tuple[str, ...]:
+    """The parameters that are asked for and have no effect on this target."""
+    chat, model = request.chat, claude(request.target_model)
+    return fields.ignored(chat, model, plan(chat, model, resumes=True) if chat.allow_ignored_params else Plan())
 
 
 def _may_think(talk: Conversation) -> bool:

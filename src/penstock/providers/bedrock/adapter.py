@@ -2,13 +2,12 @@
 
 import base64
 import re
-from copy import copy
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
+from penstock.domain.chat import BoundRequest
 from penstock.domain.errors import UpstreamError
 from penstock.providers.bedrock.credentials import Source
 from penstock.providers.bedrock.events import Reader, whole
@@ -28,36 +27,15 @@ _DEFAULT_REGION = "us-east-1"
 _quoted = lru_cache(maxsize=256)(quote)
 
 
-def make(bound: Bound) -> "BedrockAdapter":
+def make(bound: Bound) -> TranslatedAdapter:
     """The adapter of one provider of this kind."""
-    return BedrockAdapter(bound)
-
-
-class BedrockAdapter:
-    """One upstream. What a model thinks is shown to the clients that ask for it, no others (heroku-wire.md 2.1)."""
-
-    def __init__(self, bound: Bound) -> None:
-        dialect = Converse(bound)
-        discreet = copy(dialect)
-        discreet.show = False
-        self._shown, self._hidden = (TranslatedAdapter(bound.transport, each) for each in (dialect, discreet))
-
-    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
-        """Parameters that are set and have no effect here."""
-        return self._shown.ignored(chat)
-
-    async def open(self, request: BoundRequest) -> EventStream:
-        """Wait for the first event. Raises PenstockError for what cannot be said, UpstreamError."""
-        thinking = request.chat.extended_thinking
-        adapter = self._shown if thinking is not None and thinking.include_reasoning else self._hidden
-        return await adapter.open(request)
+    return TranslatedAdapter(bound.transport, Converse(bound))
 
 
 class Converse:
-    """The dialect."""
+    """The dialect. What a model thinks is shown to the clients that ask for it, no others (heroku-wire.md 2.1)."""
 
     stream_type = "application/vnd.amazon.eventstream"
-    show = True
 
     def __init__(self, bound: Bound) -> None:
         spec, credential = bound.spec, bound.credential
@@ -74,20 +52,16 @@ class Converse:
         host = url.netloc.rpartition("@")[2]
         self._signer = Signer(region=region, host=host, base_path=url.path.rstrip("/"))
         self._extra_headers: Headers = spec.headers
-        # The table that a public model's last request was held to: what is ignored depends on the family of its target.
-        self._fields: dict[str, Fields] = {}
 
     async def call(self, request: BoundRequest) -> Call:
         """The request in the vendor's words, signed."""
         chat, family = request.chat, family_of(request.target_model)
-        wanted = chat.response_format
-        fields = fields_of(request.target_model, json_object=wanted is not None and wanted.type == "json_object")
+        fields = _fields_for(request)
         if not family.samples and 1 in (chat.temperature, chat.top_p):
             # Its own value is all that such a model takes, and asks for nothing.
             own = {name: None for name in ("temperature", "top_p") if getattr(chat, name) == 1}
             request = msgspec.structs.replace(request, chat=msgspec.structs.replace(chat, **own))
         fields.check(request.chat)
-        self._fields[chat.model] = fields
         request = honoured(request, fields)
         said = conversation(request.chat)
         images = {}
@@ -99,21 +73,21 @@ class Converse:
         path = f"/model/{_quoted(request.target_model, '')}/{verb}"
         return Call(path, (*await self._signed(path, body), *self._extra_headers), body)
 
-    def reader(self, _: BoundRequest) -> Reader:
+    def reader(self, request: BoundRequest) -> Reader:
         """A new reader of a streamed answer."""
-        return Reader(self._failures, show=self.show)
+        return Reader(self._failures, show=request.chat.shows_reasoning)
 
-    def whole(self, body: bytes) -> list[Part]:
+    def whole(self, request: BoundRequest, body: bytes) -> list[Part]:
         """The parts of a plain answer."""
-        return whole(body, self._failures, show=self.show)
+        return whole(body, self._failures, show=request.chat.shows_reasoning)
 
     def fault(self, status: int, headers: dict[str, str], body: bytes) -> UpstreamError:
         """The public error for an answer that is none."""
         return self._failures.of(status, headers, body)
 
-    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+    def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         """Parameters that are set and have no effect here."""
-        return self._fields.get(chat.model, fields_of("")).ignored(chat)
+        return _fields_for(request).ignored(request.chat)
 
     async def _signed(self, path: str, body: bytes) -> Headers:
         if self._bearer is not None:
@@ -122,3 +96,8 @@ class Converse:
 
     def _secrets(self) -> tuple[str, ...]:
         return (self._bearer,) if self._bearer else self._source.secrets()
+
+
+def _fields_for(request: BoundRequest) -> Fields:
+    wanted = request.chat.response_format
+    return fields_of(request.target_model, json_object=wanted is not None and wanted.type == "json_object")

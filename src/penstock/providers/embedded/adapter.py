@@ -24,9 +24,9 @@ class EmbeddedAdapter:
         self._client = NativeClient(transport, key=key)
         self._context = context
 
-    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+    def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         """Names of parameters that are set and have no effect here."""
-        return sampling.ignored(chat)
+        return sampling.ignored(request.chat)
 
     async def open(self, request: BoundRequest) -> AsyncGenerator[ChatEvent, None]:
         """Wait for the first event (streamed) or the whole answer (plain), then hand over the rest.

@@ -3,7 +3,7 @@
 import base64
 from urllib.parse import quote
 
-from penstock.domain.chat import BoundRequest, ChatRequest
+from penstock.domain.chat import BoundRequest
 from penstock.domain.errors import UpstreamError
 from penstock.providers.dialect import Call, TranslatedAdapter
 from penstock.providers.fields import Fields
@@ -47,7 +47,7 @@ class GeminiDialect:
         """A new reader of a streamed answer."""
         return GeminiReader(request.chat.n or 1, self._credential)
 
-    def whole(self, body: bytes) -> list[Part]:
+    def whole(self, _: BoundRequest, body: bytes) -> list[Part]:
         """The parts of a plain answer."""
         return whole(body, self._credential)
 
@@ -55,9 +55,9 @@ class GeminiDialect:
         """The public error of a refusal."""
         return read_error(status, headers, body, self._credential)
 
-    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+    def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         """Parameters that are set and have no effect here."""
-        return self._fields.ignored(chat)
+        return self._fields.ignored(request.chat)
 
 
 async def _fetched(talk: Conversation, images: Images) -> Conversation:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
+from penstock.domain.chat import BoundRequest, EventStream
 from penstock.domain.errors import PenstockError, UpstreamError
 from penstock.providers.dialect import Translated
 from penstock.providers.fields import Fields
@@ -85,9 +85,9 @@ class LongtailAdapter:
         self._credential = bound.credential.secret if bound.credential else None
         self._fields = Fields("any-llm", FIELDS)
 
-    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+    def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         """Parameters that are set and have no effect here."""
-        return self._fields.ignored(chat)
+        return self._fields.ignored(request.chat)
 
     async def open(self, request: BoundRequest) -> EventStream:
         """Wait for the first event. Raises PenstockError for what cannot be said, UpstreamError."""

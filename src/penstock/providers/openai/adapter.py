@@ -2,7 +2,7 @@
 
 import msgspec
 
-from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest, EventStream
+from penstock.domain.chat import BoundRequest, ChatEvent, EventStream
 from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
@@ -58,9 +58,9 @@ class OpenAIAdapter:
         """Where chats with a model go."""
         return "/chat/completions"
 
-    def ignored(self, chat: ChatRequest) -> tuple[str, ...]:
+    def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         """Parameters that are set and have no effect here."""
-        return self._fields.ignored(chat)
+        return self._fields.ignored(request.chat)
 
     async def open(self, request: BoundRequest) -> EventStream:
         """Wait for the first event. Raises PenstockError for what the server cannot do, UpstreamError."""
