@@ -4,9 +4,8 @@ A Dialect is pure but for what it must fetch: bytes in, parts out. Everything th
 head, after it, in the middle of the stream, in a 200 with an error in it) is handled here, once for all vendors.
 """
 
-from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 from penstock.domain.chat import BoundRequest, ChatEvent, EventStream
 from penstock.domain.errors import UpstreamError
@@ -14,6 +13,7 @@ from penstock.domain.usage import Usage
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
 from penstock.providers.parts import Frames, Part, Whole, folded
+from penstock.providers.stream import UpstreamStream
 from penstock.providers.transport import Headers, Transport
 
 _ERROR_BODY_LIMIT = 64 * 1024
@@ -104,56 +104,29 @@ class TranslatedAdapter:
         return self._dialect.fault(response.status, response.headers, body)
 
 
-class Translated:
+class Translated(UpstreamStream):
     """The events of a streamed answer in our dialect: what arrived together leaves together."""
 
-    __slots__ = ("_failure", "_frames", "_over", "_reader", "_ready", "_response", "_tokens", "_usage")
+    __slots__ = ("_frames", "_reader", "_tokens", "_usage")
 
     def __init__(self, response: Response, reader: Reader, request: BoundRequest) -> None:
-        self._response = response
+        super().__init__(response)
         self._reader = reader
         self._frames = Frames(request)
-        self._ready: deque[ChatEvent] = deque()
-        self._failure: UpstreamError | None = None
         self._usage: Usage | None = None
         self._tokens = 0  # of parts that showed nothing yet: they count with the next event
-        self._over = False
 
-    async def prime(self) -> None:
-        """Wait for the first event that shows a client something, and keep it for the reader. Raises UpstreamError."""
-        try:
-            first = await anext(self)
-        except StopAsyncIteration:
-            message = "The upstream ended without an answer. Try again."
-            raise UpstreamError("upstream_closed", message) from None
-        self._response.begun()
-        self._ready.appendleft(first)
+    def whole(self) -> bool:
+        """Whether the reader has seen the vendor's end."""
+        return self._reader.done
 
-    def __aiter__(self) -> Self:
-        return self
+    def _take(self, block: bytes) -> None:
+        self._put(self._reader.feed(block))
 
-    async def __anext__(self) -> ChatEvent:
-        while not self._ready:
-            if self._failure is not None:
-                raise self._failure
-            if self._over:
-                raise StopAsyncIteration
-            try:
-                block = await self._response.block()
-            except TransportError as error:
-                raise faults.from_transport(error) from error
-            self._over = not block
-            self._take(self._reader.feed(block) if block else self._reader.end())
-        return self._ready.popleft()
+    def _end(self) -> None:
+        self._put(self._reader.end())
 
-    async def aclose(self) -> None:
-        """Hang up unless the answer is complete."""
-        if self._reader.done:
-            self._response.let_go()
-        else:
-            self._response.close()
-
-    def _take(self, parts: Iterable[Part]) -> None:
+    def _put(self, parts: Iterable[Part]) -> None:
         frames: list[bytes] = []
         usage = None
         try:

@@ -5,20 +5,19 @@ and a block when all of its events do; everything else is read event by event.
 """
 
 import re
-from collections import deque
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import msgspec
 
 from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
-from penstock.providers import faults
-from penstock.providers.connection import Response, TransportError
+from penstock.providers.connection import Response
 from penstock.providers.openai.reasoning import TEXT, translated
 from penstock.providers.openai.refusals import refusal
 from penstock.providers.openai.usage import ABSENT, read_usage
 from penstock.providers.sse import SseParser
+from penstock.providers.stream import UpstreamStream
 from penstock.providers.wire_out import DONE
 
 _MAX_EVENT = 16 * 1024 * 1024
@@ -71,73 +70,35 @@ class _Seen(NamedTuple):
     shown: bool
 
 
-class Relay:
+class Relay(UpstreamStream):
     """The events of a streamed answer. Raises UpstreamError, after all events before it, when the stream holds an error
     or breaks the protocol."""
 
     __slots__ = (
         "_begun",
         "_done",
-        "_failure",
         "_finished",
         "_held",
         "_manner",
         "_marks",
-        "_over",
         "_parser",
-        "_ready",
-        "_response",
         "_rest",
         "_usage",
     )
 
     def __init__(self, response: Response, manner: Manner) -> None:
-        self._response = response
+        super().__init__(response)
         self._manner = manner
         self._marks = _MARKS_OF_THOUGHTS if manner.thoughts else _MARKS
         self._parser: SseParser | None = None
         self._rest = b""
-        self._ready: deque[ChatEvent] = deque()
         self._held = b""  # what came before the first event that shows something, and goes out with it
         self._usage: Usage | None = None
-        self._failure: UpstreamError | None = None
-        self._begun = self._done = self._over = self._finished = False
+        self._begun = self._done = self._finished = False
 
-    async def prime(self) -> None:
-        """Wait for the first event that shows a client something, and keep it for the reader."""
-        try:
-            first = await anext(self)
-        except StopAsyncIteration:
-            message = "The upstream ended without an answer. Try again."
-            raise UpstreamError("upstream_closed", message) from None
-        self._response.begun()
-        self._ready.appendleft(first)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> ChatEvent:
-        while not self._ready:
-            if self._failure is not None:
-                raise self._failure
-            if self._over:
-                raise StopAsyncIteration
-            try:
-                block = await self._response.block()
-            except TransportError as error:
-                raise faults.from_transport(error) from error
-            if block:
-                self._take(block)
-            else:
-                self._end()
-        return self._ready.popleft()
-
-    async def aclose(self) -> None:
-        """Hang up unless the answer is complete."""
-        if self._done:
-            self._response.let_go()
-        else:
-            self._response.close()
+    def whole(self) -> bool:
+        """Whether [DONE] came, or what stands for it."""
+        return self._done
 
     def _take(self, block: bytes) -> None:
         """Turn a block into events: whole and untouched where nothing in it concerns the meter."""
@@ -161,7 +122,6 @@ class Relay:
 
     def _end(self) -> None:
         """The body has ended as HTTP frames it. Of an event without the empty line behind it only [DONE] counts."""
-        self._over = True
         left = (self._parser or SseParser(_MAX_EVENT)).feed(self._rest + b"\n\n")
         if (left and left[-1].strip() == b"[DONE]") or (self._manner.finish_ends and self._finished):
             self._done = True
