@@ -59,7 +59,7 @@ def test_a_stream_that_is_cut_ends_with_an_error_and_without_the_end_mark(hosted
             await host.stream(exchange, list(sent))
 
         host.upstream.script = script
-        answer = hosted.post(host, **STREAM, **shown(RICH))
+        answer = hosted.post(host, model=f"{host.model}-cut", **STREAM, **shown(RICH))
         last = answer.json() if answer.status_code != 200 else chunks(answer)[-1]
         assert last["error"]["code"] == "upstream_closed"
         assert "[DONE]" not in answer.text
@@ -76,7 +76,7 @@ def test_a_refusal_reaches_the_client_with_its_code(hosted: Hosted, host: Host, 
         await exchange.send(head.encode() + body)
 
     host.upstream.script = script
-    answer = hosted.post(host)
+    answer = hosted.post(host, model=f"{host.model}-{kind}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (public, code)
     assert (words(body) in answer.json()["error"]["message"]) is passed
     if code in ("upstream_rate_limited", "upstream_overloaded"):

@@ -102,7 +102,7 @@ def test_an_overloaded_vendor_is_a_failure_of_the_server(client: OpenAI, host: H
 
     host.upstream.script = script
     with pytest.raises(openai.RateLimitError) as caught:
-        client.chat.completions.create(model=host.model, messages=ASKED)
+        client.chat.completions.create(model=f"{host.model}-rate_limited", messages=ASKED)
     assert caught.value.code == "upstream_rate_limited"
     assert int(caught.value.response.headers["retry-after"]) >= 1
 
@@ -115,7 +115,7 @@ def test_a_stream_that_breaks_is_raised_and_not_a_short_answer(client: OpenAI, h
         exchange.reset()
 
     host.upstream.script = script
-    stream = client.chat.completions.create(model=host.model, messages=ASKED, stream=True)
+    stream = client.chat.completions.create(model=f"{host.model}-cut", messages=ASKED, stream=True)
     with pytest.raises(openai.APIError) as caught:
         list(stream)
     assert caught.value.code == "upstream_closed"
