@@ -58,6 +58,9 @@ def test_a_stream_that_is_cut_ends_with_an_error_and_without_the_end_mark(hosted
         async def script(exchange: Exchange, sent: tuple[bytes, ...] = tuple(events[:count])) -> None:
             await host.stream(exchange, list(sent))
 
+        host.answer(RICH)
+        for _ in range(2):  # a target that does nothing but fail is rested
+            assert hosted.post(host, model=f"{host.model}-cut", **shown(RICH)).status_code == 200
         host.upstream.script = script
         answer = hosted.post(host, model=f"{host.model}-cut", **STREAM, **shown(RICH))
         last = answer.json() if answer.status_code != 200 else chunks(answer)[-1]
