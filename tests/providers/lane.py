@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import pytest
 
 from penstock.domain.chat import BoundRequest, ChatRequest
 from penstock.domain.errors import PenstockError, UpstreamError
@@ -42,6 +43,15 @@ def doubles() -> dict[str, Vendor]:
     files = sorted((Path(__file__).parent / "vendors").glob("[a-z]*.py"))
     found = {file.stem: import_module(f"tests.providers.vendors.{file.stem}").Double() for file in files}
     return {name: double for name, double in found.items() if double.kind in KINDS}
+
+
+def only(fits: Callable[[Vendor], bool]) -> pytest.MarkDecorator:
+    """Gives a test the lanes of those vendors alone that its subject exists for."""
+    return pytest.mark.parametrize("lane", sorted(n for n, double in doubles().items() if fits(double)), indirect=True)
+
+
+thinkers = only(lambda vendor: vendor.thinks)
+lines = only(lambda vendor: vendor.stream_type == "text/event-stream")
 
 
 class Spoken(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.providers.lane import CALLS, MAKES_IDS, STREAM, THOUGHT, Heard, Lane, Script, doubles
+from tests.providers.lane import CALLS, MAKES_IDS, STREAM, THOUGHT, Heard, Lane, Script, doubles, lines, thinkers
 from tests.providers.vendors import Answer
 from tests.upstream import Exchange
 
@@ -54,18 +54,16 @@ def test_a_stream_whose_every_event_comes_alone_gives_the_same_bytes(lane: Lane)
     assert fixed(lane, lane.stream(events, **fields)) == fixed(lane, lane.stream([b"".join(events)], **fields))
 
 
+@thinkers
 def test_thinking_cut_at_any_byte_gives_the_same_bytes(lane: Lane) -> None:
-    if not lane.vendor.thinks:
-        pytest.skip("this vendor shows no thinking")
     data, fields = wire(lane, THOUGHT), lane.shown(THOUGHT)
     whole = fixed(lane, lane.stream([data], **fields))
     for at in range(1, len(data), _SLOW_STEP if lane.is_slow else 3):
         assert fixed(lane, lane.stream([data[:at], data[at:]], **fields)) == whole, f"cut at {at}"
 
 
+@lines
 def test_cr_lf_cut_at_any_byte_gives_the_same_answer(lane: Lane) -> None:
-    if lane.vendor.stream_type != "text/event-stream":
-        pytest.skip("no lines here")
     data, fields = wire(lane).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), lane.shown(RICH)
     whole = lane.stream([wire(lane)], **fields).whole._replace(ids=[])
     for at in range(1, len(data), _SLOW_STEP if lane.is_slow else 1):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from penstock.domain.usage import Usage
-from tests.providers.lane import ANSWERS, CALLS, STREAM, THOUGHT, Lane, Spoken, expected
+from tests.providers.lane import ANSWERS, CALLS, STREAM, THOUGHT, Lane, Spoken, expected, lines, only, thinkers
 from tests.providers.vendors import Answer
 
 RICH = Answer(text="Let me see 🌊.", calls=CALLS, finish="tool_calls")
@@ -41,10 +41,9 @@ def test_the_meter_gets_the_vendors_own_counts(lane: Lane, streamed: bool) -> No
     assert heard.usage == Usage(input_tokens=11, output_tokens=5, cached_input_tokens=4)
 
 
+@only(lambda vendor: vendor.kind in ("anthropic", "bedrock"))
 @pytest.mark.parametrize("streamed", [False, True])
 def test_tokens_written_to_a_cache_are_counted_where_the_vendor_says_them(lane: Lane, streamed: bool) -> None:
-    if lane.vendor.kind not in ("anthropic", "bedrock"):
-        pytest.skip("this vendor does not count them")
     answer = Answer(usage=(20, 5, 4, 6))
     vendor = lane.vendor
     heard = lane.stream(vendor.events(answer)) if streamed else lane.plain(vendor.plain(answer))
@@ -52,20 +51,19 @@ def test_tokens_written_to_a_cache_are_counted_where_the_vendor_says_them(lane: 
     assert heard.usage == Usage(input_tokens=20, output_tokens=5, cached_input_tokens=4, cache_write_tokens=6)
 
 
+@thinkers
 @pytest.mark.parametrize("streamed", [False, True])
 def test_thinking_is_told_apart_from_the_answer(lane: Lane, streamed: bool) -> None:
-    if not lane.vendor.thinks:
-        pytest.skip("this vendor shows no thinking")
     vendor = lane.vendor
     fields = lane.shown(THOUGHT)
     heard = lane.stream(vendor.events(THOUGHT), **fields) if streamed else lane.plain(vendor.plain(THOUGHT), **fields)
     assert heard.whole[:2] == (THOUGHT.text, THOUGHT.thinking)
 
 
+@only(lambda vendor: vendor.usage_early(RICH) is not None)
 def test_the_usage_may_come_before_the_finish(lane: Lane) -> None:
     early = lane.vendor.usage_early(RICH)
-    if early is None:
-        pytest.skip("this vendor has one order only")
+    assert early is not None
     heard = lane.stream(early, **lane.shown(RICH))
     assert same(heard.whole, RICH, lane)
     assert heard.usage == Usage(input_tokens=7, output_tokens=2, cached_input_tokens=3)
@@ -99,19 +97,17 @@ def test_noise_alone_is_no_answer(lane: Lane) -> None:
     assert heard.error.code == "upstream_closed"
 
 
+@lines
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_lines_may_end_otherwise(lane: Lane, end: bytes) -> None:
-    if lane.vendor.stream_type != "text/event-stream":
-        pytest.skip("no lines here")
     events = [event.replace(b"\r\n", b"\n").replace(b"\n", end) for event in lane.vendor.events(RICH)]
     events.append(b": over" + end + end)  # a CR at the very end might still be half of a CRLF
     assert same(lane.stream(events, **lane.shown(RICH)).whole, RICH, lane)
     assert same(lane.stream([b"".join(events)], **lane.shown(RICH)).whole, RICH, lane)
 
 
+@lines
 def test_a_field_may_stand_close_to_its_colon_or_with_fields_that_nobody_knows(lane: Lane) -> None:
-    if lane.vendor.stream_type != "text/event-stream":
-        pytest.skip("no fields here")
     events = [
         b"id: 7\nretry: 10\n" + event.replace(b"data: ", b"data:", 1).replace(b"event: ", b"event:", 1)
         for event in lane.vendor.events(RICH)
@@ -119,9 +115,8 @@ def test_a_field_may_stand_close_to_its_colon_or_with_fields_that_nobody_knows(l
     assert same(lane.stream(events, **lane.shown(RICH)).whole, RICH, lane)
 
 
+@lines
 def test_an_event_may_have_several_data_lines(lane: Lane) -> None:
-    if lane.vendor.stream_type != "text/event-stream":
-        pytest.skip("no lines here")
     events = [_in_lines(event) for event in lane.vendor.events(RICH)]
     assert same(lane.stream(events, **lane.shown(RICH)).whole, RICH, lane)
 
