@@ -5,10 +5,10 @@ from typing import Any
 
 from penstock.domain.chat import ChatRequest
 from penstock.providers.embedded.fields import FIELDS as EMBEDDED
-from penstock.providers.fields import FieldTable, Handling
 from penstock.providers.openai.request import FIELDS, table
 from penstock.providers.profiles import built_in_providers
 from penstock.providers.registry import KINDS
+from penstock.providers.translation.fields import FieldTable, Handling
 
 # What every adapter is asked by, not what it is asked for.
 OURS = ("model", "messages", "stream", "allow_ignored_params")

@@ -17,8 +17,8 @@ from penstock.domain.usage import Usage
 from penstock.providers.anthropic.adapter import make
 from penstock.providers.anthropic.events import MessageReader, whole
 from penstock.providers.images import ImageFetcher
-from penstock.providers.parts import folded
 from penstock.providers.spec import Bound, Credential, ProviderSpec
+from penstock.providers.translation.parts import folded
 from penstock.providers.transport import Endpoint, Transport
 from tests.providers.vendors import Answer
 from tests.providers.vendors.anthropic import MODEL, SIGNATURE, Double, event

@@ -10,7 +10,7 @@ from penstock.domain.chat import BoundRequest, ChatRequest
 from penstock.domain.errors import PenstockError
 from penstock.providers.anthropic.claude import claude
 from penstock.providers.anthropic.request import FIELDS, body, ignored
-from penstock.providers.fields import Handling
+from penstock.providers.translation.fields import Handling
 
 SONNET = "claude-sonnet-4-5-20250929"
 USER = {"role": "user", "content": "Hello"}

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.providers.anthropic.claude import claude
 from penstock.providers.anthropic.thinking import room
-from penstock.providers.proofs import Block, packed, unpacked
+from penstock.providers.translation.proofs import Block, packed, unpacked
 from tests.providers.test_anthropic_request import SONNET, TOOLS, loop, said
 
 THINK = {"enabled": True, "include_reasoning": True}

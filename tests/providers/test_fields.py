@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from penstock.domain.chat import ChatRequest
-from penstock.providers.fields import Field, Handling
 from penstock.providers.openai.request import FIELDS, table
 from penstock.providers.profiles import built_in_providers
+from penstock.providers.translation.fields import Field, Handling
 from scripts.fields_page import OURS, parameters, tables
 from tests.providers.lane import ANY, STREAM, Heard, Lane, answering, bound, doubles, make
 from tests.providers.vendors import Answer

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from penstock.domain.usage import Usage
 from penstock.providers.gemini import signatures
 from penstock.providers.gemini.events import GeminiReader
-from penstock.providers.parts import Part
+from penstock.providers.translation.parts import Part
 from tests.providers.gemini_calls import call, plainly, streamed
 from tests.providers.vendors import Answer
 from tests.providers.vendors.gemini import KEY, Double, event, response

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from penstock.domain.errors import PenstockError
-from penstock.providers.fields import Fields, Handling
 from penstock.providers.openai.request import FIELDS, Body, table
 from penstock.providers.profiles import built_in_providers
 from penstock.providers.spec import Quirks
+from penstock.providers.translation.fields import Fields, Handling
 from tests.providers.asking import KEY, ask, asked, bound, plain, spec
 
 PROFILES = built_in_providers()

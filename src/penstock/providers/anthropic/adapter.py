@@ -5,9 +5,9 @@ from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
 from penstock.providers.anthropic import request as wire
 from penstock.providers.anthropic.events import MessageReader, fault_of, whole
-from penstock.providers.dialect import Call, Reader, TranslatedAdapter
-from penstock.providers.parts import Part
 from penstock.providers.spec import Bound
+from penstock.providers.translation.dialect import Call, Reader, TranslatedAdapter
+from penstock.providers.translation.parts import Part
 from penstock.providers.transport import Headers
 
 _PATH = "/v1/messages"

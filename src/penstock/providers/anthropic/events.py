@@ -8,9 +8,9 @@ import msgspec
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers import faults
-from penstock.providers.parts import Part
-from penstock.providers.proofs import Block, packed
 from penstock.providers.sse import SseParser
+from penstock.providers.translation.parts import Part
+from penstock.providers.translation.proofs import Block, packed
 from penstock.providers.wire_out import Call, Delta, Finish, Function, Reasoning
 
 # pause_turn ends a turn that wants to be continued, which only the vendor's own tools do (2026-11).

@@ -6,7 +6,7 @@ from penstock.domain.chat import ChatRequest
 from penstock.domain.errors import PenstockError
 from penstock.providers.anthropic.claude import Claude
 from penstock.providers.anthropic.thinking import Plan
-from penstock.providers.fields import Field, Fields, FieldTable, Handling
+from penstock.providers.translation.fields import Field, Fields, FieldTable, Handling
 
 _NO_EFFECT = (
     *("seed", "n", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias"),

@@ -11,9 +11,18 @@ from penstock.providers.anthropic import fields
 from penstock.providers.anthropic.claude import Claude, claude
 from penstock.providers.anthropic.fields import FIELDS
 from penstock.providers.anthropic.thinking import Plan, plan, room
-from penstock.providers.proofs import Thinking, unpacked
-from penstock.providers.turns import Called, Conversation, InlineImage, Item, LinkedImage, Result, Text, Thought
-from penstock.providers.turns import conversation as conversation_of
+from penstock.providers.translation.proofs import Thinking, unpacked
+from penstock.providers.translation.turns import (
+    Called,
+    Conversation,
+    InlineImage,
+    Item,
+    LinkedImage,
+    Result,
+    Text,
+    Thought,
+)
+from penstock.providers.translation.turns import conversation as conversation_of
 
 __all__ = ["FIELDS", "body", "ignored"]
 

@@ -15,12 +15,12 @@ from penstock.providers.bedrock.failures import Failures
 from penstock.providers.bedrock.families import family_of
 from penstock.providers.bedrock.request import fields_of, honoured, linked_images, write
 from penstock.providers.bedrock.sign import Keys, Signer
-from penstock.providers.dialect import Call, TranslatedAdapter
-from penstock.providers.fields import Fields
-from penstock.providers.parts import Part
 from penstock.providers.spec import Bound
+from penstock.providers.translation.dialect import Call, TranslatedAdapter
+from penstock.providers.translation.fields import Fields
+from penstock.providers.translation.parts import Part
+from penstock.providers.translation.turns import InlineImage, conversation
 from penstock.providers.transport import Headers
-from penstock.providers.turns import InlineImage, conversation
 
 _REGION = re.compile(r"bedrock-runtime[a-z-]*\.([a-z0-9-]+)\.")
 _DEFAULT_REGION = "us-east-1"

@@ -9,8 +9,8 @@ from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers.bedrock.failures import Failures
 from penstock.providers.bedrock.frames import BrokenFrame, Frames, Message
-from penstock.providers.parts import Part
-from penstock.providers.proofs import Block, packed
+from penstock.providers.translation.parts import Part
+from penstock.providers.translation.proofs import Block, packed
 from penstock.providers.wire_out import Call, Delta, Finish, Function, Reasoning
 
 _FINISH: dict[str, Finish] = {

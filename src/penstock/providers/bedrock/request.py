@@ -9,9 +9,9 @@ import msgspec
 from penstock.domain.chat import BoundRequest, ChatRequest, NamedToolChoice, Tool
 from penstock.domain.errors import PenstockError
 from penstock.providers.bedrock.families import Family, family_of
-from penstock.providers.fields import Field, Fields, FieldTable, Handling
-from penstock.providers.proofs import Thinking, unpacked
-from penstock.providers.turns import (
+from penstock.providers.translation.fields import Field, Fields, FieldTable, Handling
+from penstock.providers.translation.proofs import Thinking, unpacked
+from penstock.providers.translation.turns import (
     Called,
     Content,
     Conversation,

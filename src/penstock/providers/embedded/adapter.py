@@ -10,7 +10,7 @@ from penstock.providers.embedded.constraint import constrained, usable_tools
 from penstock.providers.embedded.merge import merged
 from penstock.providers.embedded.native import NativeClient
 from penstock.providers.embedded.prompt import rendered
-from penstock.providers.parts import Fold, Frames, Part
+from penstock.providers.translation.parts import Fold, Frames, Part
 from penstock.providers.transport import Transport
 from penstock.providers.wire_out import ChatWriter
 

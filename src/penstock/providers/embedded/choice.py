@@ -12,7 +12,7 @@ from penstock.providers.embedded.constraint import Constraint
 from penstock.providers.embedded.native import NativeClient, Piece
 from penstock.providers.embedded.prompt import CALL_OPEN
 from penstock.providers.embedded.sampling import logprobs
-from penstock.providers.parts import Part
+from penstock.providers.translation.parts import Part
 from penstock.providers.wire_out import Delta, Finish
 
 

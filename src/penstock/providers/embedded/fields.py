@@ -1,6 +1,6 @@
 """What the embedded engine makes of each parameter."""
 
-from penstock.providers.fields import Field, FieldTable, Handling
+from penstock.providers.translation.fields import Field, FieldTable, Handling
 
 _P, _T, _I = Handling.PASSED, Handling.TRANSLATED, Handling.IGNORED
 

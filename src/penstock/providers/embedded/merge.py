@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
-from penstock.providers.parts import Part
+from penstock.providers.translation.parts import Part
 
 _WAITING_PARTS = 64
 

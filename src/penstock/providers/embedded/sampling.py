@@ -6,7 +6,7 @@ from penstock.domain.chat import ChatRequest, Json
 from penstock.domain.errors import PenstockError
 from penstock.providers.embedded.fields import FIELDS
 from penstock.providers.embedded.grammar.arguments import unenforced
-from penstock.providers.fields import Fields
+from penstock.providers.translation.fields import Fields
 
 MAX_CHOICES = 16
 # The engine's own defaults (xllamacpp 2026.10.11549), written out so that an upgrade cannot change answers silently.

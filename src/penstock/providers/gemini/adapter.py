@@ -5,15 +5,23 @@ from urllib.parse import quote
 
 from penstock.domain.chat import BoundRequest
 from penstock.domain.errors import UpstreamError
-from penstock.providers.dialect import Call, TranslatedAdapter
-from penstock.providers.fields import Fields
 from penstock.providers.gemini.errors import read_error
 from penstock.providers.gemini.events import GeminiReader, whole
 from penstock.providers.gemini.request import FIELDS, body
-from penstock.providers.parts import Part
 from penstock.providers.spec import Bound, Images
+from penstock.providers.translation.dialect import Call, TranslatedAdapter
+from penstock.providers.translation.fields import Fields
+from penstock.providers.translation.parts import Part
+from penstock.providers.translation.turns import (
+    Conversation,
+    InlineImage,
+    Item,
+    LinkedImage,
+    Result,
+    Turn,
+    conversation,
+)
 from penstock.providers.transport import Headers
-from penstock.providers.turns import Conversation, InlineImage, Item, LinkedImage, Result, Turn, conversation
 
 
 def make(bound: Bound) -> TranslatedAdapter:

@@ -13,8 +13,8 @@ from penstock.domain.usage import Usage
 from penstock.providers.faults import masked
 from penstock.providers.gemini import signatures
 from penstock.providers.gemini.errors import read_error
-from penstock.providers.parts import Part
 from penstock.providers.sse import SseParser
+from penstock.providers.translation.parts import Part
 from penstock.providers.wire_out import Call, Delta, Finish, Function, Reasoning
 
 _ABSENT = (b"", b"null")

@@ -6,9 +6,19 @@ import msgspec
 
 from penstock.domain.chat import BoundRequest, ChatRequest, Json, NamedToolChoice
 from penstock.domain.errors import PenstockError
-from penstock.providers.fields import Field, FieldTable, Handling
 from penstock.providers.gemini import models, signatures
-from penstock.providers.turns import Called, Conversation, InlineImage, Item, LinkedImage, Result, Text, Thought, Turn
+from penstock.providers.translation.fields import Field, FieldTable, Handling
+from penstock.providers.translation.turns import (
+    Called,
+    Conversation,
+    InlineImage,
+    Item,
+    LinkedImage,
+    Result,
+    Text,
+    Thought,
+    Turn,
+)
 
 _T, _I, _R = Handling.TRANSLATED, Handling.IGNORED, Handling.REFUSED
 

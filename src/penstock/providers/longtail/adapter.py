@@ -10,13 +10,13 @@ import httpx
 
 from penstock.domain.chat import BoundRequest, EventStream
 from penstock.domain.errors import PenstockError, UpstreamError
-from penstock.providers.dialect import Translated
-from penstock.providers.fields import Fields
 from penstock.providers.longtail.errors import Watch, read_exception
 from penstock.providers.longtail.events import Choices
 from penstock.providers.longtail.request import FIELDS, arguments
-from penstock.providers.parts import Whole, folded
 from penstock.providers.spec import Bound
+from penstock.providers.translation.dialect import Translated
+from penstock.providers.translation.fields import Fields
+from penstock.providers.translation.parts import Whole, folded
 from penstock.providers.transport import TransportLimits
 
 # The library looks into the environment where it is given no key, and would send another provider's.

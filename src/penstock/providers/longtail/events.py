@@ -8,7 +8,7 @@ from msgspec import UNSET
 from penstock.domain.chat import BoundRequest, Json
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
-from penstock.providers.parts import Part
+from penstock.providers.translation.parts import Part
 from penstock.providers.wire_out import Call, Delta, Finish, Function, Reasoning
 
 # Ours, and what providers say instead that the library hands through.

@@ -7,8 +7,8 @@ import msgspec
 
 from penstock.domain.chat import BoundRequest, Json
 from penstock.domain.errors import PenstockError
-from penstock.providers.fields import Field, FieldTable, Handling
 from penstock.providers.spec import Images
+from penstock.providers.translation.fields import Field, FieldTable, Handling
 
 _PASSED = ("temperature", "top_p", "stop", "tools", "tool_choice")
 # The library refuses these by itself where it knows that a provider has them not.

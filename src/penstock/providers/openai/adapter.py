@@ -6,14 +6,14 @@ from penstock.domain.chat import BoundRequest, ChatEvent, EventStream
 from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
-from penstock.providers.fields import Fields
 from penstock.providers.openai import reasoning
 from penstock.providers.openai.events import Manner, Relay
 from penstock.providers.openai.refusals import refusal
 from penstock.providers.openai.request import Body, table
 from penstock.providers.openai.usage import ABSENT, read_usage
-from penstock.providers.parts import Whole
 from penstock.providers.spec import Bound, Quirks
+from penstock.providers.translation.fields import Fields
+from penstock.providers.translation.parts import Whole
 from penstock.providers.transport import Headers, Transport
 
 _ERROR_BODY_LIMIT = 64 * 1024

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from penstock.domain.chat import BoundRequest, ChatRequest, ExtendedThinking
-from penstock.providers.fields import Field, FieldTable, Handling
 from penstock.providers.openai.reasoning import sent_back
 from penstock.providers.spec import Quirks
+from penstock.providers.translation.fields import Field, FieldTable, Handling
 
 # Heroku's own fields, which no upstream of this dialect knows (heroku-wire.md 2.1).
 _OURS = ("allow_ignored_params", "extended_thinking")

@@ -12,8 +12,8 @@ from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
-from penstock.providers.parts import Frames, Part, Whole, folded
 from penstock.providers.stream import UpstreamStream
+from penstock.providers.translation.parts import Frames, Part, Whole, folded
 from penstock.providers.transport import Headers, Transport
 
 _ERROR_BODY_LIMIT = 64 * 1024
