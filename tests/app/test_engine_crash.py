@@ -96,7 +96,7 @@ def test_a_stand_in_is_labelled_everywhere(server: Server) -> None:
 def test_an_accepted_parameter_without_effect_is_named(server: Server) -> None:
     answer = ask(server, key_of(server), service_tier="flex", user="u1")
     assert answer.status_code == 200
-    assert answer.headers["penstock-ignored-params"] == "service_tier"
+    assert answer.headers["penstock-ignored-params"] == "service_tier, user"
 
 
 def test_a_bad_weights_file_of_another_model_does_not_stop_the_start(tmp_path: Path) -> None:

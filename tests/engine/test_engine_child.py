@@ -60,7 +60,7 @@ def test_the_end_of_stdin_ends_the_child(model: LocalModel, tmp_path: Path) -> N
     process = start(model, tmp_path / "e.sock")
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert not (tmp_path / "e.sock").exists()
 
 
@@ -69,7 +69,7 @@ def test_ctrl_c_at_the_terminal_does_not_end_the_child(model: LocalModel, tmp_pa
     process.send_signal(signal.SIGINT)
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_the_child_ends_when_its_parent_is_killed_while_it_loads(model: LocalModel, tmp_path: Path) -> None:
