@@ -7,12 +7,14 @@ the first and last cut, and to the DELETE's answer. The stated bound is 1000 (do
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -103,13 +105,14 @@ async def _round(gateway: int, control: Control, *, workers: int, streams: int) 
     return len(opened), [(at - start) * 1000 for at in (min(cuts), max(cuts), answered)]
 
 
-async def _measure(args: argparse.Namespace, work: Path) -> None:
-    upstream = await asyncio.start_server(_endless, "127.0.0.1", 0)
-    config, home = work / "penstock.toml", work / "home"
-    config.write_text(_CONFIG.format(port=upstream.sockets[0].getsockname()[1]))
+@contextlib.asynccontextmanager
+async def served(work: Path, config: str, *, workers: int) -> AsyncIterator[tuple[int, Control]]:
+    """A server on loopback with that configuration and an app ``bench``: the gateway's port, and its Platform API."""
+    file, home = work / "penstock.toml", work / "home"
+    file.write_text(config)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
-    env = kept | {"PENSTOCK_HOME": str(home), "PENSTOCK_CONFIG": str(config), "PENSTOCK_ENGINE_ENABLED": "false"}
-    env |= {"PENSTOCK_GATEWAY_PORT": "0", "PENSTOCK_CONTROL_PORT": "0", "PENSTOCK_GATEWAY_WORKERS": str(args.workers)}
+    env = kept | {"PENSTOCK_HOME": str(home), "PENSTOCK_CONFIG": str(file), "PENSTOCK_ENGINE_ENABLED": "false"}
+    env |= {"PENSTOCK_GATEWAY_PORT": "0", "PENSTOCK_CONTROL_PORT": "0", "PENSTOCK_GATEWAY_WORKERS": str(workers)}
     ready = home / "run" / "ready.json"
     with Server([sys.executable, "-m", "penstock", "serve"], work / "penstock.log", env=env) as server:
         await asyncio.to_thread(server.wait_ready, ready.exists, 60)
@@ -118,6 +121,13 @@ async def _measure(args: argparse.Namespace, work: Path) -> None:
         control = Control(port, (home / "tokens" / "operator").read_text().strip())
         control("POST", "/apps", {"name": "bench"})
         control("POST", "/apps/bench/addons", {"plan": "heroku-inference:standard"})
+        yield gateway, control
+
+
+async def _measure(args: argparse.Namespace, work: Path) -> None:
+    upstream = await asyncio.start_server(_endless, "127.0.0.1", 0)
+    config = _CONFIG.format(port=upstream.sockets[0].getsockname()[1])
+    async with served(work, config, workers=args.workers) as (gateway, control):
         rounds = []
         print("| round | streams | first cut ms | last cut ms | DELETE answered ms |\n|--:|--:|--:|--:|--:|")
         for number in range(1, args.rounds + 1):
