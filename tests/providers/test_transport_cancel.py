@@ -200,3 +200,43 @@ def test_cancelling_an_open_answer_hangs_up(stream: bool) -> None:
 
     with ScriptedUpstream(script) as upstream:
         asyncio.run(go())
+
+
+def test_what_comes_behind_an_answer_that_was_let_go_keeps_no_place_of_the_pool() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        await exchange.chunk(b"data: [DONE]\n\n")
+        while True:  # until the client has hung up
+            await exchange.chunk(b": " + b"y" * 60_000 + b"\n\n")
+
+    async def go() -> None:
+        limits = TransportLimits(max_connections=1, max_answer_bytes=1 << 40)
+        transport = Transport(Endpoint(upstream.base), limits=limits)
+        for _ in range(2):
+            response = await transport.post("/x", (), b"{}")
+            assert (await response.block()).startswith(b"data: [DONE]")
+            response.let_go()
+        await transport.aclose()
+
+    with ScriptedUpstream(script) as upstream:
+        asyncio.run(go())
+
+
+def test_a_drip_behind_an_answer_that_was_let_go_keeps_no_place_of_the_pool() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        await exchange.chunk(b"data: [DONE]\n\n")
+        while True:
+            await exchange.chunk(b":\n\n")
+            await asyncio.sleep(0.01)
+
+    async def go() -> None:
+        transport = Transport(Endpoint(upstream.base), limits=TransportLimits(max_connections=1))
+        for _ in range(2):
+            response = await transport.post("/x", (), b"{}")
+            await response.block()
+            response.let_go()
+        await transport.aclose()
+
+    with ScriptedUpstream(script) as upstream:
+        asyncio.run(go())

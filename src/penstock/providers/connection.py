@@ -5,7 +5,6 @@ a connection that announced neither. A body that ends earlier than announced is 
 """
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import httptools
 
 from penstock.providers.outbound.encoding import Inflater
+from penstock.providers.outbound.endings import ended, kept_for
 from penstock.providers.outbound.failures import (
     AnswerTooLarge,
     ConnectionLost,
@@ -95,7 +95,13 @@ class Response:
     def let_go(self) -> None:
         """The rest is known to be empty: leave the connection a moment to end the answer, so that it can be reused."""
         if not self.complete and self._connection is not None:
+            self.drop()
             self._connection.end_within(_REST_S)
+
+    def drop(self) -> None:
+        """Forget what has arrived: nobody reads it any more."""
+        self._chunks.clear()
+        self.waiting = 0
 
     def close(self) -> None:
         """Drop the connection unless the answer is complete. Safe to call twice."""
@@ -158,6 +164,7 @@ class Connection(asyncio.Protocol):
         self._inflater: Inflater | None = None
         self._framed = False
         self._paused = False
+        self._let_go = False
         self.lost = False
 
     @property
@@ -181,6 +188,7 @@ class Connection(asyncio.Protocol):
         self.started = False
         self._head_size = 0
         self._inflater = None
+        self._let_go = False
         self._response = Response(self, self.max_body)
         self._head = self._loop.create_future()
         if len(body) < 65_536:
@@ -190,10 +198,10 @@ class Connection(asyncio.Protocol):
         return self._head
 
     def end_within(self, seconds: float) -> None:
-        """The answer must be complete by then."""
+        """The answer must be complete by then, whatever still comes: nobody reads it."""
+        self._let_go = True
         self.resume()
-        self.idle_s = seconds
-        self._arm()
+        self.complete_by = min(self.complete_by, time.monotonic() + seconds)
 
     def abort(self) -> None:
         """Close at once, without flushing."""
@@ -265,7 +273,7 @@ class Connection(asyncio.Protocol):
         """The peer has closed: complete an answer that ends so, and close ours as well. TLS that ends without saying
         so is no end: whoever cuts the line could shorten an answer like that."""
         tls = self._transport.get_extra_info("ssl_object")
-        if not self._framed and self._response is not None and self._response.status and (not tls or _ended(tls)):
+        if not self._framed and self._response is not None and self._response.status and (not tls or ended(tls)):
             self._end(self._cut_short())
         return False
 
@@ -327,6 +335,8 @@ class Connection(asyncio.Protocol):
         response.feed(data)
         if response.size > response.max_bytes:
             self.fail(AnswerTooLarge(f"the upstream's answer exceeds {response.max_bytes} bytes"))
+        elif response.waiting > _HIGH_WATER and self._let_go:
+            response.drop()
         elif response.waiting > _HIGH_WATER and not self._paused:
             self._paused = True
             self.deadline = _NEVER  # the reader is slow, not the upstream
@@ -338,7 +348,7 @@ class Connection(asyncio.Protocol):
         if response is None or response.status == 0:
             return
         reusable = self._framed and self._parser.should_keep_alive()
-        self.keep_s = _keep_alive_hint(response.headers.get("keep-alive"))
+        self.keep_s = kept_for(response.headers.get("keep-alive"))
         self._end(self._cut_short())
         if reusable and not self._transport.is_closing():
             self.resume()
@@ -371,24 +381,3 @@ class Connection(asyncio.Protocol):
         response.finish(error)
         if self._head is not None and not self._head.done():
             self._head.set_exception(error or ConnectionLost("the upstream closed the connection without an answer"))
-
-
-def _ended(tls: Any) -> bool:
-    """Whether the peer has said, by close_notify, that nothing more comes."""
-    try:
-        return bool(tls.read(1) == b"")
-    except ssl.SSLZeroReturnError:
-        return True
-    except ssl.SSLError:
-        return False
-
-
-def _keep_alive_hint(header: str | None) -> float:
-    """Seconds the peer keeps an idle connection, from ``Keep-Alive: timeout=N``; 5 where it does not say."""
-    if header is None:
-        return 5.0
-    for part in header.split(","):
-        name, _, value = part.strip().partition("=")
-        if name == "timeout" and value.isdigit():
-            return float(value)
-    return 5.0
