@@ -253,6 +253,28 @@ def test_a_waiter_that_is_cancelled_as_it_is_woken_passes_its_turn_on() -> None:
         asyncio.run(go(Transport(Endpoint(upstream.base), limits=TransportLimits(max_connections=1))))
 
 
+@pytest.mark.parametrize("places", [4, 512])
+def test_a_request_goes_out_twice_at_most_however_many_connections_rest(places: int) -> None:
+    rested = asyncio.Barrier(4)
+
+    async def script(exchange: Exchange) -> None:
+        if upstream.requests > 4:
+            exchange.reset()
+            return
+        await rested.wait()
+        await exchange.answer(b"ok")
+
+    async def client(transport: Transport) -> None:
+        await asyncio.gather(*(body_of(transport) for _ in range(4)))
+        with pytest.raises(ConnectionLost):
+            await body_of(transport)
+        await transport.aclose()
+
+    with ScriptedUpstream(script) as upstream:
+        asyncio.run(client(Transport(Endpoint(upstream.base), limits=TransportLimits(max_connections=places))))
+        assert (upstream.requests, upstream.connections) == (4 + 2, 4 + 1)
+
+
 def test_a_new_connection_that_is_dropped_is_not_tried_again() -> None:
     async def script(exchange: Exchange) -> None:
         exchange.reset()

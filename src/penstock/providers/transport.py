@@ -126,14 +126,15 @@ class Transport:
         """Send one POST and wait for the head of the answer. Raises TransportError.
 
         ``timeouts`` win over the transport's own; the one for the first token holds for a ``streamed`` answer until
-        ``Response.begun``. A pooled connection that turns out to be closed as soon as it is used is replaced, and the
-        request sent again: the peer had closed it while idle. One that is lost later, or is new, is not: the request
-        may have been served.
+        ``Response.begun``. A pooled connection that turns out to be closed as soon as it is used is replaced by a new
+        one, and the request sent once more: the peer had closed it while idle. One that is lost later, or is new, is
+        not: the request may have been served.
         """
         head = self._head(path, headers) + b"content-length: %d\r\n\r\n" % len(body)
+        fresh = False
         while True:
             now = time.monotonic()
-            connection = self._take_idle(now) or await self._connect()
+            connection = await self._connect(fresh=True) if fresh else self._take_idle(now) or await self._connect()
             connection.deadline = now + self.limits.first_byte_timeout_s
             connection.idle_s = timeouts.idle_s or self.limits.idle_timeout_s
             if (first_s := timeouts.first_token_s or self.limits.first_token_timeout_s) is not None and streamed:
@@ -148,6 +149,7 @@ class Transport:
                 return response
             except ConnectionLost:
                 if connection.used > 1 and not connection.started and time.monotonic() - now < _STALE_S:
+                    fresh = True
                     continue
                 raise
             except BaseException:
@@ -190,10 +192,12 @@ class Transport:
             connection.abort()
         return None
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, *, fresh: bool = False) -> Connection:
         while len(self._open) + self._pending >= self.limits.max_connections:
+            if fresh and self._idle:
+                self._idle.pop().abort()  # its place, once it is closed
             await self._turn()
-            if (idle := self._take_idle(time.monotonic())) is not None:
+            if not fresh and (idle := self._take_idle(time.monotonic())) is not None:
                 return idle
         self._pending += 1
         connection: Connection | None = None
