@@ -160,7 +160,7 @@ class Connection(asyncio.Protocol):
         self._parser: Any = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._head: asyncio.Future[Response] | None = None
-        self._head_size = 0
+        self._bare = 0  # bytes since the call or the last of a body: heads, trailers, what belongs to chunks
         self._inflater: Inflater | None = None
         self._framed = False
         self._paused = False
@@ -186,7 +186,7 @@ class Connection(asyncio.Protocol):
         """Write one request; the future ends when the head has arrived, or fails with a TransportError."""
         self.used += 1
         self.started = False
-        self._head_size = 0
+        self._bare = 0
         self._inflater = None
         self._let_go = False
         self._response = Response(self, self.max_body)
@@ -256,17 +256,15 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self.started = True
-        if self.awaiting_head:
-            self._head_size += len(data)
+        self._bare += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.fail(ProtocolViolation("the upstream did not answer in HTTP/1.1"))
             return
-        if self.awaiting_head:
-            if self._head_size > self.max_head:
-                self.fail(AnswerTooLarge("the upstream's headers are too large"))
-        elif self._response is not None and not self._paused:
+        if self._bare > self.max_head:
+            self.fail(AnswerTooLarge("the upstream's headers are too large"))
+        elif (response := self._response) is not None and response.status and not self._paused:
             self._arm()
 
     def eof_received(self) -> bool:
@@ -292,20 +290,29 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect one header; repeated ones are joined with a comma."""
-        if self._response is None:
+        """Collect one header; repeated ones are joined with a comma. Trailers mean nothing to us."""
+        response = self._response
+        if response is None or response.status:
             return
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
         if key in ("content-length", "transfer-encoding"):
             self._framed = True
-        headers = self._response.headers
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        headers = response.headers
+        if (before := headers.get(key)) is not None:
+            if len(before) + len(text) > self.max_head:
+                self.fail(AnswerTooLarge("the upstream's headers are too large"))
+                return
+            text = f"{before}, {text}"
+        headers[key] = text
 
     def on_headers_complete(self) -> None:
         """Hand the head over, unless it is an interim one."""
         status = self._parser.get_status_code()
         if self._response is None or self._head is None:
+            return
+        if status < 100:
+            self.fail(ProtocolViolation(f"the upstream answered with a status that is none ({status})"))
             return
         if status < 200:
             self._response.headers.clear()
@@ -324,6 +331,7 @@ class Connection(asyncio.Protocol):
         response = self._response
         if response is None:
             return
+        self._bare = 0
         if self._inflater is not None:
             try:
                 data = self._inflater.feed(data)
