@@ -75,6 +75,15 @@ def test_a_linked_image_arrives_as_its_address_or_its_bytes(lane: Lane) -> None:
     assert address.encode() in body or base64.b64encode(PIXEL.data) in body
 
 
+def test_so_many_linked_images_are_fetched_and_no_more(lane: Lane) -> None:
+    parts = [{"type": "image_url", "image_url": {"url": f"https://example.com/{n}.png"}} for n in range(21)]
+    heard = lane.plain(lane.vendor.plain(Answer()), messages=[user(parts)])
+    if heard.error is None:
+        assert b"https://example.com/20.png" in lane.exchanges[-1].body
+    else:
+        assert (heard.error.code, "20 images" in heard.error.message) == ("image_unavailable", True)
+
+
 def test_tools_arrive_with_their_names_descriptions_and_schemas(lane: Lane) -> None:
     body = sent(lane, tools=TOOLS)
     assert lane.vendor.request(body)["tools"] == ["look_up", "paint"]

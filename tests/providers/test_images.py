@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from penstock.cli.interop.authority import Authority
 from penstock.domain.errors import PenstockError
-from penstock.providers.images import ImageFetcher
+from penstock.providers.images import ImageFetcher, ImagesOfOne
 from penstock.providers.outbound.addresses import allowed_by, is_public, networks
 from penstock.providers.spec import Image
 from penstock.providers.transport import trusted
@@ -206,6 +206,50 @@ def test_an_image_cut_short_is_none() -> None:
     assert refusal(cut) == UNREACHABLE
 
 
+class Album:
+    """Images of these sizes, one after another."""
+
+    def __init__(self, *megabytes: int) -> None:
+        self.sizes = [size << 20 for size in megabytes]
+        self.fetched = 0
+
+    async def fetch(self, url: str, param: str, /) -> Image:
+        self.fetched += 1
+        return Image("image/png", bytes(self.sizes[self.fetched - 1]))
+
+
+async def gathered(album: Album) -> Image:
+    images = ImagesOfOne(album)
+    for _ in album.sizes:
+        image = await images.fetch("http://pictures.example/x", PARAM)
+    return image
+
+
+@pytest.mark.parametrize("sizes", [(0,) * 20, (12, 20), (40,)])
+def test_one_request_may_have_twenty_images_of_32_mebibytes_together_or_one_of_any_size(sizes: tuple[int, ...]) -> None:
+    assert len(run(gathered(Album(*sizes))).data) == sizes[-1] << 20
+
+
+@pytest.mark.parametrize(("sizes", "fetched"), [((0,) * 30, 20), ((20,) * 30, 2)])
+def test_beyond_that_no_more_is_fetched(sizes: tuple[int, ...], fetched: int) -> None:
+    album = Album(*sizes)
+    assert "the request links to more than" in failure(gathered(album)).message
+    assert album.fetched == fetched
+
+
+def test_a_name_is_measured_before_any_work_is_done_on_it() -> None:
+    names = Names()
+    url = "http://" + "ü." * 200 + "example/cat.png"
+    assert "has no http://" in failure(ImageFetcher(LOOPBACK, resolve=names).fetch(url, PARAM)).message
+    assert names.asked == []
+
+
+@pytest.mark.parametrize("start", ["http://a/", "http://[", "http://" + "ü." * 10, "x"])
+def test_an_address_is_measured_before_it_is_looked_at(start: str) -> None:
+    message = failure(ImageFetcher(LOOPBACK).fetch(start + "x" * 9000, PARAM)).message
+    assert "has an address of more than 8192 characters" in message
+
+
 # Where it leads.
 
 PRIVATE = [
@@ -268,7 +312,7 @@ def test_a_public_address_is_called_at_ports_of_the_web_only(port: int) -> None:
     "url",
     ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/x", "//127.0.0.1/x", "/x", "", "http://",
      "http:///x", "http://[::1", "http://127.0.0.1:99999/x", "http://127.0.0.1:x/x", "http://a..b/x", "http://a\0b/x",
-     "http://a b/x", "http://a%0d%0ab/x", "http://" + "a" * 64 + "/x", "http://127.0.0.1/" + "x" * 9000,
+     "http://a b/x", "http://a%0d%0ab/x", "http://" + "a" * 64 + "/x",
      "unix:///run/x.sock"],
 )  # fmt: skip
 def test_an_address_of_another_kind_is_refused(url: str) -> None:

@@ -17,7 +17,7 @@ from penstock.domain.errors import PenstockError
 from penstock.providers.connection import Connection, Response, TransportError
 from penstock.providers.outbound.addresses import allowed_by, is_public, networks
 from penstock.providers.outbound.failures import AnswerTooLarge
-from penstock.providers.spec import Image
+from penstock.providers.spec import Image, Images
 from penstock.providers.transport import trusted
 from penstock.settings.tree import UpstreamSettings
 
@@ -28,10 +28,13 @@ _PORTS = (80, 443, 8080, 8443)
 _DEFAULTS = UpstreamSettings()
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _MAX_URL = 8192
+_MAX_HOST = 253
 _MAX_HEAD = 64 * 1024
 _MAX_REDIRECTS = 3
 _MAX_ADDRESSES = 4
 _AT_ONCE = 32
+_MAX_IMAGES = 20
+_MAX_TOTAL = 32 * 1024 * 1024
 _TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
 _MAGIC = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
@@ -92,7 +95,8 @@ class ImageFetcher:
                 response = await connection.send(place.head, b"")
                 if response.status not in (301, 302, 303, 307, 308):
                     return await self._image(response)
-                url = urljoin(url, response.headers.get("location", ""))
+                to = response.headers.get("location", "")
+                url = urljoin(url, to) if len(to) <= _MAX_URL else to
             except ValueError as error:
                 raise _Failure("has an address that leads nowhere") from error
             finally:
@@ -144,15 +148,44 @@ class ImageFetcher:
         return Image(kind, data)
 
 
+class ImagesOfOne:
+    """What one request may have fetched: so many images, and so many bytes of them together. A request of a few bytes
+    must not make us hold gigabytes."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+        self._count = 0
+        self._total = 0
+
+    async def fetch(self, url: str, param: str, /) -> Image:
+        """The image at an address. Raises PenstockError image_unavailable."""
+        self._count += 1
+        if self._count > _MAX_IMAGES:
+            raise _too_much(param, f"{_MAX_IMAGES} images")
+        image = await self._images.fetch(url, param)
+        self._total += len(image.data)
+        if self._total > _MAX_TOTAL and self._count > 1:  # one alone is bounded by max_image_bytes
+            raise _too_much(param, f"{_MAX_TOTAL} bytes of images")
+        return image
+
+
+def _too_much(param: str, bound: str) -> PenstockError:
+    message = f"'{param}': the request links to more than {bound}, which this target's adapter would have to fetch."
+    return PenstockError("image_unavailable", f"{message} Send fewer.", param=param)
+
+
 def _place(url: str) -> _Place:
     """Where the URL leads and what is asked there. Raises _Failure."""
+    if len(url) > _MAX_URL:
+        raise _Failure(f"has an address of more than {_MAX_URL} characters")
     try:
         parts = urlsplit(url)
-        port = parts.port
-        host = (parts.hostname or "").encode("idna").decode("ascii")
+        port, name = parts.port, parts.hostname or ""
+        # The work of IDNA grows with the square of the name's length.
+        host = name.encode("idna").decode("ascii") if len(name) <= _MAX_HOST else ""
     except ValueError:
         host, port = "", None
-    if not _HOST.fullmatch(host) or len(url) > _MAX_URL or parts.scheme not in ("http", "https"):
+    if not _HOST.fullmatch(host) or parts.scheme not in ("http", "https"):
         raise _Failure("has no http:// or https:// address")
     if "@" in parts.netloc:
         raise _Failure("has an address with a user name, which is not sent")

@@ -15,6 +15,7 @@ from penstock.providers.bedrock.failures import Failures
 from penstock.providers.bedrock.families import family_of
 from penstock.providers.bedrock.request import fields_of, honoured, linked_images, write
 from penstock.providers.bedrock.sign import Keys, Signer
+from penstock.providers.images import ImagesOfOne
 from penstock.providers.spec import Bound
 from penstock.providers.translation.dialect import Call, TranslatedAdapter
 from penstock.providers.translation.fields import Fields
@@ -64,9 +65,9 @@ class Converse:
         fields.check(request.chat)
         request = honoured(request, fields)
         said = conversation(request.chat)
-        images = {}
+        images, fetcher = {}, ImagesOfOne(self._images)
         for link in linked_images(said):
-            image = await self._images.fetch(link.url, link.param)
+            image = await fetcher.fetch(link.url, link.param)
             images[link] = InlineImage(image.media_type, base64.b64encode(image.data).decode())
         body = write(request, family, said, images)
         verb = "converse-stream" if request.chat.stream else "converse"

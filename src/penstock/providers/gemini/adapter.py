@@ -8,6 +8,7 @@ from penstock.domain.errors import UpstreamError
 from penstock.providers.gemini.errors import read_error
 from penstock.providers.gemini.events import GeminiReader, whole
 from penstock.providers.gemini.request import FIELDS, body
+from penstock.providers.images import ImagesOfOne
 from penstock.providers.spec import Bound, Images
 from penstock.providers.translation.dialect import Call, TranslatedAdapter
 from penstock.providers.translation.fields import Fields
@@ -46,7 +47,7 @@ class GeminiDialect:
     async def call(self, request: BoundRequest) -> Call:
         """The request in Gemini's words. Raises PenstockError."""
         self._fields.check(request.chat)
-        talk = await _fetched(conversation(request.chat), self._images)
+        talk = await _fetched(conversation(request.chat), ImagesOfOne(self._images))
         model = request.target_model if "/" in request.target_model else f"models/{request.target_model}"
         action = "streamGenerateContent?alt=sse" if request.chat.stream else "generateContent"
         return Call(f"/{quote(model, safe='/')}:{action}", self._headers, body(request, talk))

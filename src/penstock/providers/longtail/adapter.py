@@ -10,6 +10,7 @@ import httpx
 
 from penstock.domain.chat import BoundRequest, EventStream
 from penstock.domain.errors import PenstockError, UpstreamError
+from penstock.providers.images import ImagesOfOne
 from penstock.providers.longtail.errors import Watch, read_exception
 from penstock.providers.longtail.events import Choices
 from penstock.providers.longtail.request import FIELDS, arguments
@@ -92,7 +93,7 @@ class LongtailAdapter:
     async def open(self, request: BoundRequest) -> EventStream:
         """Wait for the first event. Raises PenstockError for what cannot be said, UpstreamError."""
         self._fields.check(request.chat)
-        given = await arguments(request, self._images)
+        given = await arguments(request, ImagesOfOne(self._images))
         bounds = Bounds(request, self._limits, self._credential)
         answer = await bounds.head(self._library.acompletion(**given))
         choices = Choices(request)
