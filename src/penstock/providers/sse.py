@@ -11,11 +11,12 @@ class SseParser:
     with LF. An event that the stream's end cuts off is never returned.
     """
 
-    __slots__ = ("_buffer", "_data", "_max_bytes")
+    __slots__ = ("_buffer", "_data", "_max_bytes", "_size")
 
     def __init__(self, max_bytes: int = 16 * 1024 * 1024) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()  # a line that has begun
         self._data: list[bytes] = []
+        self._size = 0  # of the blocks that _data came in
         self._max_bytes = max_bytes
 
     @property
@@ -25,7 +26,11 @@ class SseParser:
 
     def feed(self, block: bytes) -> list[bytes]:
         """Payloads of the events that this block completes. Raises ValueError when one event exceeds the bound."""
-        buffer = self._buffer + block
+        if self._buffer and b"\n" not in block and b"\r" not in block and not self._buffer.endswith(b"\r"):
+            self._buffer += block  # not looked at again with each piece
+            self._bound(len(self._buffer))
+            return []
+        buffer = bytes(self._buffer) + block if self._buffer else block
         if b"\r" in buffer:
             # A CR at the very end may be half of a CRLF: it waits for the next block.
             held = b"\r" if buffer.endswith(b"\r") else b""
@@ -33,9 +38,8 @@ class SseParser:
         else:
             held = b""
         lines = buffer.split(b"\n")
-        self._buffer = lines.pop() + held
-        if len(self._buffer) > self._max_bytes:
-            raise ValueError("an event of the upstream's stream is too large")
+        self._buffer = bytearray(lines.pop() + held)
+        self._bound(len(self._buffer))
         events: list[bytes] = []
         for line in lines:
             if not line:
@@ -44,4 +48,10 @@ class SseParser:
                     self._data = []
             elif line.startswith((b"data:", _MARKED)):
                 self._data.append(line.removeprefix(_BOM)[5:].removeprefix(b" "))
+        self._size = self._size + len(block) if self._data else 0
+        self._bound(self._size)
         return events
+
+    def _bound(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise ValueError("an event of the upstream's stream is too large")

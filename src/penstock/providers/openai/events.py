@@ -91,8 +91,8 @@ class Relay(UpstreamStream):
         self._manner = manner
         self._marks = _MARKS_OF_THOUGHTS if manner.thoughts else _MARKS
         self._parser: SseParser | None = None
-        self._rest = b""
-        self._held = b""  # what came before the first event that shows something, and goes out with it
+        self._rest = bytearray()  # an event that has begun
+        self._held = bytearray()  # what came before the first event that shows something, and goes out with it
         self._usage: Usage | None = None
         self._begun = self._done = self._finished = False
 
@@ -104,7 +104,7 @@ class Relay(UpstreamStream):
         """Turn a block into events: whole and untouched where nothing in it concerns the meter."""
         if self._parser is None and (b"\r" in block or len(self._rest) > _MAX_EVENT):
             self._parser = SseParser(_MAX_EVENT)
-            block, self._rest = self._rest + block, b""
+            block, self._rest = bytes(self._rest) + block, bytearray()
         if self._parser is not None:
             try:
                 payloads = self._parser.feed(block)
@@ -113,16 +113,31 @@ class Relay(UpstreamStream):
                 return
             self._read(payloads)
             return
-        whole, self._rest = _split(self._rest, block)
+        whole = self._split(block)
         if (count := _plain(whole)) and not self._marks.search(whole):
             self._note_finish(whole)
             self._put(whole, count, None, shown=True)
         elif whole:
             self._read(SseParser(_MAX_EVENT).feed(whole))
 
+    def _split(self, block: bytes) -> bytes:
+        """The whole events that this block completes. Of what came before it nothing is looked at again: the pieces of
+        a large event would cost the square of their number."""
+        cut = block.rfind(b"\n\n") + 2
+        if cut == 1 and not (block.startswith(b"\n") and self._rest.endswith(b"\n")):
+            self._rest += block
+            return b""
+        whole = block[:cut]
+        if self._rest:
+            whole = bytes(self._rest) + whole
+            self._rest.clear()
+        if cut < len(block):
+            self._rest += block[cut:]
+        return whole
+
     def _end(self) -> None:
         """The body has ended as HTTP frames it. Of an event without the empty line behind it only [DONE] counts."""
-        left = (self._parser or SseParser(_MAX_EVENT)).feed(self._rest + b"\n\n")
+        left = (self._parser or SseParser(_MAX_EVENT)).feed(bytes(self._rest) + b"\n\n")
         if (left and left[-1].strip() == b"[DONE]") or (self._manner.finish_ends and self._finished):
             self._done = True
             self._put(DONE, 0, None, shown=True)
@@ -179,16 +194,11 @@ class Relay(UpstreamStream):
             self._ready.append(ChatEvent(frame, tokens, usage, self._done))
         elif shown:
             self._begun = True
-            self._ready.append(ChatEvent(self._held + frame, tokens, usage or self._usage, self._done))
-            self._held = b""
+            self._ready.append(ChatEvent(bytes(self._held) + frame, tokens, usage or self._usage, self._done))
+            self._held.clear()
         else:
-            self._held, self._usage = self._held + frame, usage or self._usage
-
-
-def _split(rest: bytes, block: bytes) -> tuple[bytes, bytes]:
-    data = rest + block if rest else block
-    cut = data.rfind(b"\n\n") + 2
-    return (data[:cut], data[cut:]) if cut > 1 else (b"", data)
+            self._held += frame
+            self._usage = usage or self._usage
 
 
 def _plain(whole: bytes) -> int:
