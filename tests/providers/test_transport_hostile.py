@@ -117,3 +117,29 @@ def test_bytes_behind_an_answer_never_answer_the_next_call(more: bytes) -> None:
     with ScriptedUpstream(script) as upstream:
         assert asyncio.run(go()) == [b"{}"] * 5
         assert upstream.connections == 5
+
+
+@pytest.mark.parametrize("head", [b"", b"connection: close\r\n"])
+def test_an_answer_to_a_request_that_was_not_read_frees_its_place(head: bytes) -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(OK + head + b"content-length: 2\r\n\r\n{}")
+        await done.wait()  # and the body is never read
+        writer.close()
+
+    async def go() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0, limit=1024) as server:
+            limits = TransportLimits(max_connections=1, first_byte_timeout_s=5.0)
+            transport = Transport(Endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), limits=limits)
+            try:
+                for _ in range(2):
+                    assert await (await transport.post("/x", (), b"x" * 16_000_000)).read() == b"{}"
+            finally:
+                done.set()
+                await transport.aclose()
+
+    done = asyncio.Event()
+    asyncio.run(go())
+    assert len(heads) == 2

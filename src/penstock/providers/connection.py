@@ -358,7 +358,9 @@ class Connection(asyncio.Protocol):
         reusable = self._framed and self._parser.should_keep_alive()
         self.keep_s = kept_for(response.headers.get("keep-alive"))
         self._end(self._cut_short())
-        if reusable and not self._transport.is_closing():
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()  # an early answer: who has not read the request by now may never do so
+        elif reusable and not self._transport.is_closing():
             self.resume()
             self.deadline = _NEVER
             self._released(self)
