@@ -218,8 +218,8 @@ class Album:
         return Image("image/png", bytes(self.sizes[self.fetched - 1]))
 
 
-async def gathered(album: Album) -> Image:
-    images = ImagesOfOne(album)
+async def gathered(album: Album, seconds: float = 60.0) -> Image:
+    images = ImagesOfOne(album, seconds=seconds)
     for _ in album.sizes:
         image = await images.fetch("http://pictures.example/x", PARAM)
     return image
@@ -235,6 +235,12 @@ def test_beyond_that_no_more_is_fetched(sizes: tuple[int, ...], fetched: int) ->
     album = Album(*sizes)
     assert "the request links to more than" in failure(gathered(album)).message
     assert album.fetched == fetched
+
+
+def test_when_the_time_of_a_request_is_over_no_other_image_is_begun() -> None:
+    album = Album(1, 1)
+    assert "fetched in time" in failure(gathered(album, seconds=0.0)).message
+    assert album.fetched == 1
 
 
 def test_a_name_is_measured_before_any_work_is_done_on_it() -> None:

@@ -8,6 +8,7 @@ import asyncio
 import re
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ _MAX_ADDRESSES = 4
 _AT_ONCE = 32
 _MAX_IMAGES = 20
 _MAX_TOTAL = 32 * 1024 * 1024
+_MAX_SECONDS = 20.0
 _TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
 _MAGIC = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
@@ -150,10 +152,11 @@ class ImageFetcher:
 
 class ImagesOfOne:
     """What one request may have fetched: so many images, and so many bytes of them together. A request of a few bytes
-    must not make us hold gigabytes."""
+    must not make us hold gigabytes, nor a place at its upstream for minutes: after ``seconds`` no other is begun."""
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, *, seconds: float = _MAX_SECONDS) -> None:
         self._images = images
+        self._until = time.monotonic() + seconds
         self._count = 0
         self._total = 0
 
@@ -162,6 +165,8 @@ class ImagesOfOne:
         self._count += 1
         if self._count > _MAX_IMAGES:
             raise _too_much(param, f"{_MAX_IMAGES} images")
+        if self._count > 1 and time.monotonic() >= self._until:
+            raise _too_much(param, "can be fetched in time")
         image = await self._images.fetch(url, param)
         self._total += len(image.data)
         if self._total > _MAX_TOTAL and self._count > 1:  # one alone is bounded by max_image_bytes
@@ -170,7 +175,7 @@ class ImagesOfOne:
 
 
 def _too_much(param: str, bound: str) -> PenstockError:
-    message = f"'{param}': the request links to more than {bound}, which this target's adapter would have to fetch."
+    message = f"'{param}': the request links to more than {bound}, and this target takes no links."
     return PenstockError("image_unavailable", f"{message} Send fewer.", param=param)
 
 
