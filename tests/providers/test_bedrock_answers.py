@@ -100,6 +100,58 @@ def test_every_stop_reason_has_its_finish(reason: str, finish: str) -> None:
     assert call(bound_request(), script).answer["choices"][0]["finish_reason"] == finish
 
 
+@pytest.mark.parametrize("fragments", [[], [""], ['{"at":', '"Ulm"}']])
+@pytest.mark.parametrize("stop", [True, False])
+def test_the_arguments_of_a_streamed_call_are_always_json(fragments: list[str], stop: bool) -> None:
+    blocks = [called(0), *(fragment(0, text) for text in fragments), called(1), fragment(1, '{"b":1}')]
+    if stop:
+        blocks += [frame("contentBlockStop", {"contentBlockIndex": at}) for at in (0, 1)]
+    outcome = call(bound_request(stream=True), stream_of([*blocks, stopped("tool_use"), usage()]))
+    calls = [call for chunk in outcome.chunks for call in chunk["choices"][0]["delta"].get("tool_calls", [])]
+    first, second = ("".join(c["function"]["arguments"] for c in calls if c["index"] == at) for at in (0, 1))
+    assert first == ("".join(fragments) or "{}")
+    assert second == '{"b":1}'
+
+
+@pytest.mark.parametrize(("reason", "finish"), [("end_turn", "tool_calls"), ("max_tokens", "length")])
+def test_an_answer_with_calls_stops_for_them_whatever_the_model_says(reason: str, finish: str) -> None:
+    blocks = [called(0), fragment(0, "{}"), stopped(reason), usage()]
+    outcome = call(bound_request(stream=True), stream_of(blocks))
+    assert outcome.chunks[-1]["choices"][0]["finish_reason"] == finish
+    plain = json.loads(DOUBLE.plain(FULL)) | {"stopReason": reason}
+    assert call(bound_request(), plainly(plain)).answer["choices"][0]["finish_reason"] == finish
+
+
+def test_an_answer_without_calls_stops_for_none() -> None:
+    blocks = [
+        frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "x"}}),
+        stopped("tool_use"),
+        usage(),
+    ]
+    outcome = call(bound_request(stream=True), stream_of(blocks))
+    assert outcome.chunks[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+def plainly(answer: dict[str, Any]) -> Any:
+    """An upstream that gives this plain answer."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer(json.dumps(answer).encode())
+
+    return script
+
+
+def called(at: int) -> bytes:
+    """The beginning of a call."""
+    start = {"toolUse": {"toolUseId": f"t{at}", "name": "weather"}}
+    return frame("contentBlockStart", {"contentBlockIndex": at, "start": start})
+
+
+def fragment(at: int, text: str) -> bytes:
+    """A piece of a call's arguments."""
+    return frame("contentBlockDelta", {"contentBlockIndex": at, "delta": {"toolUse": {"input": text}}})
+
+
 def stopped(reason: str) -> bytes:
     """The stop of the message."""
     return frame("messageStop", {"stopReason": reason})

@@ -105,6 +105,7 @@ class Reader:
         self._frames = Frames()
         self._stopped = self._counted = False
         self._calls: dict[int, int] = {}  # our index of a call by its block's
+        self._silent: set[int] = set()  # the blocks of calls whose arguments have not begun
         self._proofs: dict[int, Block] = {}  # length and signature by block
 
     def feed(self, block: bytes) -> Iterator[Part]:
@@ -133,10 +134,14 @@ class Reader:
             yield from self._delta(event.content_block_index, event.delta)
         elif kind == "contentBlockStart" and event.start is not None and event.start.tool_use is not None:
             yield from self._call(event.content_block_index, event.start.tool_use)
+        elif kind == "contentBlockStop":
+            yield from self._ended(event.content_block_index)
         elif kind == "messageStop":
             self._stopped = True
             self.done = self._counted
-            yield from _stop(event.stop_reason, list(self._proofs.values()))
+            for at in sorted(self._silent):
+                yield from self._ended(at)
+            yield from _stop(event.stop_reason, list(self._proofs.values()), calls=bool(self._calls))
         elif kind == "metadata" and event.usage is not None:
             self._counted = True
             self.done = self._stopped
@@ -146,15 +151,24 @@ class Reader:
         if call.type:
             return
         index = self._calls[at] = len(self._calls)
+        self._silent.add(at)
         yield Part(0, [_begun(index, call)])
+
+    def _ended(self, at: int) -> Iterator[Part]:
+        """A call without arguments comes without fragments, or with empty ones; clients want JSON all the same."""
+        if at in self._silent:
+            yield self._fragment(at, "{}")
+
+    def _fragment(self, at: int, text: str) -> Part:
+        self._silent.discard(at)
+        return Part(0, [Delta(tool_calls=[Call(index=self._calls[at], function=Function(arguments=text))])], 1)
 
     def _delta(self, at: int, delta: _Delta) -> Iterator[Part]:
         if delta.text:
             yield Part(0, [Delta(content=delta.text)], 1)
         elif delta.tool_use is not None:
             if at in self._calls and delta.tool_use.input:
-                call = Call(index=self._calls[at], function=Function(arguments=delta.tool_use.input))
-                yield Part(0, [Delta(tool_calls=[call])], 1)
+                yield self._fragment(at, delta.tool_use.input)
         elif (thought := delta.reasoning_content) is not None:
             length, proof = self._proofs.get(at, Block(0, ""))
             if thought.redacted_content:
@@ -188,7 +202,11 @@ def whole(body: bytes, failures: Failures, *, show: bool = True) -> list[Part]:
             if said.text:
                 deltas.append(Delta(reasoning=Reasoning(thinking=said.text)))
     usage = Usage(estimated=True) if answer.usage is None else _usage(answer.usage)
-    parts = [Part(0, deltas, len(deltas)), *_stop(answer.stop_reason, proofs), Part(0, [], usage=usage)]
+    parts = [
+        Part(0, deltas, len(deltas)),
+        *_stop(answer.stop_reason, proofs, calls=calls > 0),
+        Part(0, [], usage=usage),
+    ]
     return parts if show else [_discreet(part) for part in parts]
 
 
@@ -202,14 +220,18 @@ def _begun(index: int, call: _ToolUse) -> Delta:
     return Delta(tool_calls=[Call(index=index, id=call.tool_use_id, type="function", function=function)])
 
 
-def _stop(reason: str, proofs: list[Block]) -> Iterator[Part]:
-    """The signature of all thoughts, and the finish. A reason that is not known yet is a stop."""
+def _stop(reason: str, proofs: list[Block], *, calls: bool) -> Iterator[Part]:
+    """The signature of all thoughts, and the finish. A reason that is not known yet is a stop. Whether an answer stops
+    for its calls is seen from the calls: models say end_turn beside them, and tool_use without any (2026-11)."""
     if reason.startswith("malformed_"):
         what = reason.removeprefix("malformed_").replace("_", " ")
         raise UpstreamError("upstream_error", f"The upstream's model wrote a malformed {what}. Try again.")
     signature = packed(proofs)
     signed = [] if signature is None else [Delta(reasoning=Reasoning(signature=signature))]
-    yield Part(0, signed, finish=_FINISH.get(reason, "stop"))
+    finish = _FINISH.get(reason, "stop")
+    if finish in ("stop", "tool_calls"):
+        finish = "tool_calls" if calls else "stop"
+    yield Part(0, signed, finish=finish)
 
 
 def _usage(usage: _Usage) -> Usage:
