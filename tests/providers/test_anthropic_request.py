@@ -162,6 +162,24 @@ def test_a_tool_choice_is_put_into_the_vendors_words(asked: dict[str, Any], sent
     assert said(tools=TOOLS, **asked).get("tool_choice") == sent
 
 
+@pytest.mark.parametrize(("identity", "sent"), [("functions.weather:0", "functions_weather_0"), ("", "call")])
+def test_another_vendors_ids_become_ones_that_claude_takes(identity: str, sent: str) -> None:
+    calls = [{"id": identity, "function": {"name": "weather", "arguments": "{}"}}]
+    history = [{"role": "assistant", "tool_calls": calls}, {"role": "tool", "tool_call_id": identity, "content": "12"}]
+    _, assistant, user = said(messages=[USER, *history], tools=TOOLS)["messages"]
+    assert assistant["content"][0]["id"] == user["content"][0]["tool_use_id"] == sent
+
+
+@pytest.mark.parametrize(("kind", "sent"), [("jpg", "image/jpeg"), ("svg+xml", None)])
+def test_an_image_has_a_type_that_the_vendor_takes(kind: str, sent: str | None) -> None:
+    link = {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{PIXEL}"}}
+    messages = [{"role": "user", "content": [link]}]
+    if sent is None:
+        assert refused(messages=messages).code == "invalid_value"
+    else:
+        assert said(messages=messages)["messages"][0]["content"][0]["source"]["media_type"] == sent
+
+
 def test_a_tool_choice_without_tools_is_not_sent() -> None:
     assert "tool_choice" not in said(tool_choice="auto", parallel_tool_calls=False)
 

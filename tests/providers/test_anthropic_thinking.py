@@ -103,6 +103,26 @@ def test_a_tool_loop_that_began_without_thinking_ends_without() -> None:
     assert "thinking" in said("claude-opus-4-8", messages=loop(), tools=TOOLS, extended_thinking=THINK)
 
 
+@pytest.mark.parametrize("signature", ["gemini:AAAA", 'blocks:[[3,""]]'])
+def test_a_thought_that_does_not_go_back_begins_no_loop_with_thinking(signature: str) -> None:
+    wire = said(messages=loop({"thinking": "Hm.", "signature": signature}), tools=TOOLS, extended_thinking=THINK)
+    assert "thinking" not in wire
+    assert wire["messages"][1]["content"][0]["type"] == "text"
+
+
+def test_thoughts_that_are_all_encrypted_come_back_without_their_text() -> None:
+    wire = said(messages=loop({"signature": packed([Block(-1, "opaque")])}), tools=TOOLS, extended_thinking=THINK)
+    assert wire["messages"][1]["content"][0] == {"type": "redacted_thinking", "data": "opaque"}
+    assert "thinking" in wire
+
+
+def test_blocks_that_nobody_signed_have_no_proof_and_do_not_come_back() -> None:
+    assert packed([Block(5, ""), Block(3, "")]) is None
+    proof = packed([Block(2, ""), Block(2, "sig")])
+    assert proof is not None
+    assert [(block.text, block.signature) for block in unpacked("abcd", proof)] == [("cd", "sig")]
+
+
 def test_a_single_block_of_thoughts_keeps_its_vendors_signature() -> None:
     assert packed([Block(3, "sig")]) == "sig"
     assert packed([]) is None

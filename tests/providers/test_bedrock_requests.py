@@ -140,12 +140,30 @@ def test_calls_and_results_keep_their_places_and_foreign_ids_become_valid_ones()
 
 def test_blank_texts_are_left_out() -> None:
     body = sent(messages=[{"role": "system", "content": " "}, USER, {"role": "assistant", "content": "\n"}, USER])
-    assert [turn["role"] for turn in body["messages"]] == ["user", "user"]
+    assert body["messages"] == [{"role": "user", "content": [{"text": "hi"}, {"text": "hi"}]}]
     assert "system" not in body
 
 
+def test_a_prefill_does_not_end_with_a_blank() -> None:
+    assert (
+        sent(messages=[USER, {"role": "assistant", "content": "I am "}])["messages"][1]["content"][0]["text"] == "I am"
+    )
+
+
+@pytest.mark.parametrize("model", [NOVA, KIMI, "deepseek.r1-v1:0", "us.anthropic.claude-3-5-haiku-20241022-v1:0"])
+def test_thoughts_go_to_no_family_that_takes_none(model: str) -> None:
+    thought = {**CALLED[1], "reasoning": {"thinking": "hm", "signature": "sig"}}
+    assert "reasoningContent" not in str(sent(model, messages=[CALLED[0], thought, CALLED[2]]))
+
+
+def test_another_vendors_thought_begins_no_loop_with_thinking() -> None:
+    thought = {**CALLED[1], "reasoning": {"thinking": "hm", "signature": "gemini:AAAA"}}
+    body = sent(messages=[CALLED[0], thought, CALLED[2]], tools=[WEATHER], reasoning_effort="low")
+    assert "additionalModelRequestFields" not in body
+
+
 def test_pictures_are_sent_as_bytes_fetched_where_they_were_linked() -> None:
-    parts = [picture("jpeg"), {"type": "image_url", "image_url": {"url": "https://pictures.test/a.webp"}}]
+    parts = [picture("jpg"), {"type": "image_url", "image_url": {"url": "https://pictures.test/a.webp"}}]
     body = sent(messages=[{"role": "user", "content": parts}])
     images = [block["image"] for block in body["messages"][0]["content"]]
     assert [image["format"] for image in images] == ["jpeg", "webp"]

@@ -21,6 +21,8 @@ from penstock.providers.translation.turns import (
     Result,
     Text,
     Thought,
+    common_format,
+    plain_id,
 )
 from penstock.providers.translation.turns import conversation as conversation_of
 
@@ -37,11 +39,12 @@ def body(request: BoundRequest) -> bytes:
     """The body of POST /v1/messages. Raises PenstockError for what it cannot say."""
     chat, model = request.chat, claude(request.target_model)
     fields.check(chat)
-    talk = conversation_of(chat)
+    thinks = model.thinking != "none"
+    talk = conversation_of(chat, keeps=lambda thought: thinks and bool(unpacked(thought.text, thought.signature)))
     wanted = plan(chat, model, resumes=_may_think(talk))
     left_out = fields.settle(chat, model, wanted, named=ignored(request) if chat.allow_ignored_params else ())
     tokens, budget = room(chat.max_output, wanted.budget, model)
-    wire: Wire = {"model": request.target_model, "max_tokens": tokens, "messages": _messages(talk, model)}
+    wire: Wire = {"model": request.target_model, "max_tokens": tokens, "messages": _messages(talk)}
     if chat.stream:
         wire["stream"] = True
     if system := _blocks(map(Text, talk.system)):
@@ -72,14 +75,11 @@ def _may_think(talk: Conversation) -> bool:
     """Whether a model that thinks by budget may: a tool loop under way has to show that it began with thinking."""
     if len(talk.turns) < 2 or not any(isinstance(item, Result) for item in talk.turns[-1].items):
         return True
-    return isinstance(talk.turns[-2].items[0], Thought)
+    return talk.turns[-2].role == "assistant" and isinstance(talk.turns[-2].items[0], Thought)
 
 
-def _messages(talk: Conversation, model: Claude) -> list[Wire]:
-    """The turns; texts of nothing but blanks are left out, because the vendor refuses them."""
-    thinks = model.thinking != "none"
-    found: list[Wire] = [{"role": turn.role, "content": _blocks(turn.items, thinks=thinks)} for turn in talk.turns]
-    messages = [message for message in found if message["content"]]
+def _messages(talk: Conversation) -> list[Wire]:
+    messages: list[Wire] = [{"role": turn.role, "content": _blocks(turn.items)} for turn in talk.turns]
     if not messages:
         message = "The target of this model needs at least one message of the user."
         raise PenstockError("invalid_value", message, param="messages")
@@ -89,23 +89,23 @@ def _messages(talk: Conversation, model: Claude) -> list[Wire]:
     return messages
 
 
-def _blocks(items: Iterable[Item], *, thinks: bool = True) -> list[Wire]:
+def _blocks(items: Iterable[Item]) -> list[Wire]:
     blocks: list[Wire] = []
     for item in items:
         match item:
             case Text():
-                if not item.text.isspace():
-                    blocks.append({"type": "text", "text": item.text})
+                blocks.append({"type": "text", "text": item.text})
             case Called():
-                blocks.append({"type": "tool_use", "id": item.id, "name": item.name, "input": item.arguments})
+                blocks.append({"type": "tool_use", "id": plain_id(item.id), "name": item.name, "input": item.arguments})
             case Result():
                 blocks.append(_result(item))
             case InlineImage():
-                source = {"type": "base64", "media_type": item.media_type, "data": item.base64}
+                kind = common_format(item, "messages")
+                source = {"type": "base64", "media_type": f"image/{kind}", "data": item.base64}
                 blocks.append({"type": "image", "source": source})
             case LinkedImage():
                 blocks.append({"type": "image", "source": {"type": "url", "url": item.url}})
-            case Thought() if thinks:
+            case Thought():
                 blocks.extend(map(_thinking, unpacked(item.text, item.signature)))
     return blocks
 
@@ -117,7 +117,7 @@ def _thinking(block: Thinking) -> Wire:
 
 
 def _result(item: Result) -> Wire:
-    result: Wire = {"type": "tool_result", "tool_use_id": item.id}
+    result: Wire = {"type": "tool_result", "tool_use_id": plain_id(item.id)}
     if content := _blocks(item.content):
         result["content"] = content[0]["text"] if len(content) == 1 and content[0]["type"] == "text" else content
     return result

@@ -13,7 +13,7 @@ from penstock.providers.bedrock.credentials import Source
 from penstock.providers.bedrock.events import Reader, whole
 from penstock.providers.bedrock.failures import Failures
 from penstock.providers.bedrock.families import family_of
-from penstock.providers.bedrock.request import fields_of, honoured, linked_images, write
+from penstock.providers.bedrock.request import fields_of, honoured, keeps, linked_images, write
 from penstock.providers.bedrock.sign import Keys, Signer
 from penstock.providers.images import ImagesOfOne
 from penstock.providers.spec import Bound
@@ -64,7 +64,7 @@ class Converse:
             request = msgspec.structs.replace(request, chat=msgspec.structs.replace(chat, **own))
         fields.check(request.chat)
         request = honoured(request, fields)
-        said = conversation(request.chat)
+        said = conversation(request.chat, keeps=lambda thought: keeps(thought, family))
         images, fetcher = {}, ImagesOfOne(self._images)
         for link in linked_images(said):
             image = await fetcher.fetch(link.url, link.param)

@@ -1,6 +1,5 @@
 """A chat request in Converse's words (service model of botocore 1.44, 2026-11)."""
 
-import re
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +20,8 @@ from penstock.providers.translation.turns import (
     Result,
     Text,
     Thought,
+    common_format,
+    plain_id,
 )
 
 Block = dict[str, Any]
@@ -53,8 +54,6 @@ FIELDS: FieldTable = {
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 24_576, "xhigh": 32_768}
 _ANSWER_ROOM = 8_192
 _CACHE_POINT: Block = {"cachePoint": {"type": "default"}}
-_FORMATS = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
-_NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_.:-]")
 _ANY_OBJECT: Block = {"type": "object", "properties": {}}
 
 
@@ -91,6 +90,11 @@ def _not_taken(fields: Fields) -> tuple[str, ...]:
     return tuple(name for name, field in fields.table.items() if field.handling in (_IGNORED, _REFUSED))
 
 
+def keeps(thought: Thought, family: Family) -> bool:
+    """Whether a thought goes back. Only Claude takes thoughts, and only what it signed itself (2026-11)."""
+    return family.thinking is not None and bool(unpacked(thought.text, thought.signature))
+
+
 def linked_images(conversation: Conversation) -> list[LinkedImage]:
     """The images that have to be fetched."""
     items = [item for turn in conversation.turns for item in turn.items]
@@ -106,9 +110,10 @@ def write(
     cache = family.cache if request.prompt_caching else ()
     extra, budget = _thinking(chat, family, conversation)
     blocks = _Blocks(images)
-    turns = [{"role": turn.role, "content": blocks.all(turn.items)} for turn in conversation.turns]
-    body: Block = {"messages": [turn for turn in turns if turn["content"]]}
-    if system := [{"text": text} for text in conversation.system if text.strip()]:
+    turns: list[Block] = [{"role": turn.role, "content": blocks.all(turn.items)} for turn in conversation.turns]
+    _trim(turns)
+    body: Block = {"messages": turns}
+    if system := [{"text": text} for text in conversation.system]:
         body["system"] = [*system, _CACHE_POINT] if "system" in cache else system
     if inference := _inference(chat, budget):
         body["inferenceConfig"] = inference
@@ -218,8 +223,14 @@ def _spec(tool: Tool, family: Family) -> Block:
     return {"toolSpec": spec}
 
 
+def _trim(turns: list[Block]) -> None:
+    """No model continues from a blank: Claude refuses to (2026-11)."""
+    if turns and turns[-1]["role"] == "assistant" and "text" in (end := turns[-1]["content"][-1]):
+        end["text"] = end["text"].rstrip()
+
+
 class _Blocks:
-    """Writes content blocks; blank texts are left out, which the vendor refuses."""
+    """Writes content blocks."""
 
     def __init__(self, images: dict[LinkedImage, InlineImage]) -> None:
         self._images = images
@@ -232,28 +243,18 @@ class _Blocks:
         if isinstance(item, Thought):
             return [_thought(block) for block in unpacked(item.text, item.signature)]
         if isinstance(item, Called):
-            return [{"toolUse": {"toolUseId": _id(item.id), "name": item.name, "input": item.arguments}}]
+            return [{"toolUse": {"toolUseId": plain_id(item.id), "name": item.name, "input": item.arguments}}]
         if isinstance(item, Result):
             content = [block for part in item.content for block in self._content(part)]
-            return [{"toolResult": {"toolUseId": _id(item.id), "content": content}}]
+            return [{"toolResult": {"toolUseId": plain_id(item.id), "content": content}}]
         return self._content(item)
 
     def _content(self, item: Content) -> list[Block]:
         if isinstance(item, Text):
-            return [{"text": item.text}] if item.text.strip() else []
+            return [{"text": item.text}]
         image = self._images[item] if isinstance(item, LinkedImage) else item
-        kind = _FORMATS.get(image.media_type)
-        if kind is None:
-            message = f"The target of this model takes png, jpeg, gif and webp images, not {image.media_type[:40]}."
-            raise PenstockError(
-                "invalid_value", message, param=item.param if isinstance(item, LinkedImage) else "messages"
-            )
+        kind = common_format(image, item.param if isinstance(item, LinkedImage) else "messages")
         return [{"image": {"format": kind, "source": {"bytes": image.base64}}}]
-
-
-def _id(identity: str) -> str:
-    """A call's id as the service model allows it: another vendor may have made it."""
-    return _NOT_IN_ID.sub("_", identity)[-64:] or "call"
 
 
 def _thought(block: Thinking) -> Block:

@@ -32,11 +32,12 @@ def packed(blocks: Sequence[Block]) -> str | None:
     """The signature of all blocks; None when there are none or the vendor signed nothing."""
     if len(blocks) == 1 and blocks[0].length >= 0:
         return blocks[0].proof or None
-    return _PACKED + msgspec.json.encode(blocks).decode() if blocks else None
+    return _PACKED + msgspec.json.encode(blocks).decode() if any(block.proof for block in blocks) else None
 
 
 def unpacked(text: str, signature: str) -> list[Thinking]:
-    """The blocks again; none for a signature that a client made up or another vendor gave: this one would refuse it."""
+    """The blocks again; none for a signature that a client made up or another vendor gave, nor of those that nobody
+    signed: this one would refuse them."""
     if not signature.startswith(_PACKED):
         # These vendors' own are base64; what another dialect of ours marks as its own has a colon.
         return [] if ":" in signature else [Thinking(text, signature)]
@@ -49,7 +50,8 @@ def unpacked(text: str, signature: str) -> list[Thinking]:
     for length, proof in blocks:
         if length < 0:
             found.append(Thinking("", "", proof))
-        else:
+            continue
+        if proof:
             found.append(Thinking(text[at : at + length], proof))
-            at += length
+        at += length
     return found

@@ -1,6 +1,7 @@
 """A conversation as other vendors see it: instructions apart, turns that alternate, results beside their calls."""
 
 import re
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -10,10 +11,12 @@ from penstock.domain.errors import PenstockError
 
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+);base64,([A-Za-z0-9+/=\s]+)\Z", re.IGNORECASE)
 _raw_object = msgspec.json.Decoder(dict[str, Any])
+_NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
+_COMMON = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
 
 
 class Text(NamedTuple):
-    """Words; never empty."""
+    """Words; never nothing but blanks, which most vendors refuse."""
 
     text: str
 
@@ -40,7 +43,7 @@ class Thought(NamedTuple):
 
 
 class Called(NamedTuple):
-    """A tool call of an earlier turn."""
+    """A tool call of an earlier turn; no two have one id."""
 
     id: str
     name: str
@@ -75,59 +78,134 @@ class Conversation(NamedTuple):
     turns: list[Turn]
 
 
-def conversation(chat: ChatRequest) -> Conversation:
-    """The request's messages. Raises PenstockError 400 for a part or an argument text that no vendor takes."""
+def plain_id(identity: str) -> str:
+    """A call's id as Claude takes it, which refuses those of many others: Kimi's have dots and colons (2026-11)."""
+    return _NOT_IN_ID.sub("_", identity)[-64:] or "call"
+
+
+def common_format(image: InlineImage, param: str) -> str:
+    """png, jpeg, gif or webp. Raises PenstockError 400 for an image of another format."""
+    if found := _COMMON.get(image.media_type):
+        return found
+    message = f"The target of this model takes png, jpeg, gif and webp images, not {image.media_type[:40]}."
+    raise PenstockError("invalid_value", message, param=param)
+
+
+def conversation(chat: ChatRequest, *, keeps: Callable[[Thought], bool] = lambda _: True) -> Conversation:
+    """The request's messages; of the thoughts those that the vendor ``keeps``. A turn that has nothing to say is left
+    out and its neighbours are one: vendors refuse two turns of one side in a row. Raises PenstockError 400 for a part
+    that no vendor takes."""
     system: list[str] = []
     turns: list[Turn] = []
-    names: dict[str, str] = {}
+    calls = _Calls()
     for at, message in enumerate(chat.messages):
         where = f"messages[{at}]"
         if message.role in ("system", "developer"):
-            system += [item.text for item in _content(message, where) if isinstance(item, Text)]
+            system += _instructions(message, where)
             continue
         role: Literal["user", "assistant"] = "assistant" if message.role == "assistant" else "user"
-        if not turns or turns[-1].role != role:
-            turns.append(Turn(role, []))
-        turns[-1].items.extend(_items(message, where, names))
-    return Conversation(system, [turn for turn in turns if turn.items])
+        items = _items(message, where, calls)
+        turns.append(Turn(role, [item for item in items if not isinstance(item, Thought) or keeps(item)]))
+    # A thought alone is no turn: a vendor takes it for the beginning of an answer that it should continue.
+    told = [turn for turn in _joined(turns) if not all(isinstance(item, Thought) for item in turn.items)]
+    return Conversation(system, _joined(told))
 
 
-def _items(message: Message, where: str, names: dict[str, str]) -> list[Item]:
+def _joined(turns: list[Turn]) -> list[Turn]:
+    """The turns alternating; results stand before what the user says beside them."""
+    joined: list[Turn] = []
+    for turn in turns:
+        if joined and joined[-1].role == turn.role:
+            joined[-1].items.extend(turn.items)
+        else:
+            joined.append(turn)
+    for turn in joined:
+        if turn.role == "user":
+            turn.items.sort(key=lambda item: not isinstance(item, Result))
+    return joined
+
+
+class _Calls:
+    """The calls of the history. Several servers number them anew in every turn, or give them no id: here each has one
+    of its own, and a result belongs to the last message's first call of its id that has none yet."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._last: dict[str, Called] = {}
+        self._waiting: dict[str, list[Called]] = {}
+
+    def begin(self) -> None:
+        """A message with calls: what is still waiting of earlier ones has no claim any more."""
+        self._waiting.clear()
+
+    def add(self, call: ToolCall) -> Called:
+        """The call, with an id that no call before it has."""
+        identity, number = call.id, 1
+        while plain_id(identity) in self._taken:
+            number += 1
+            identity = f"{call.id}_{number}"
+        self._taken.add(plain_id(identity))
+        called = Called(identity, call.function.name, _arguments(call.function.arguments))
+        self._last[call.id] = called
+        self._waiting.setdefault(call.id, []).append(called)
+        return called
+
+    def result(self, identity: str, content: tuple[Content, ...]) -> Result:
+        """What a tool answered to the call of that id."""
+        if waiting := self._waiting.get(identity):
+            self._last[identity] = waiting.pop(0)
+        call = self._last.get(identity)
+        return Result(identity, "", content) if call is None else Result(call.id, call.name, content)
+
+
+def _instructions(message: Message, where: str) -> list[str]:
+    found = _content(message, where)
+    if not all(isinstance(item, Text) for item in found):
+        text = "The target of this model takes no images in instructions; send them in a message of the user."
+        raise PenstockError("unsupported_parameter", text, param=f"{where}.content")
+    return [item.text for item in found if isinstance(item, Text)]
+
+
+def _items(message: Message, where: str, calls: _Calls) -> list[Item]:
     if message.role == "tool":
-        identity = message.tool_call_id or ""
-        return [Result(identity, names.get(identity, ""), tuple(_content(message, where)))]
+        return [calls.result(message.tool_call_id or "", tuple(_content(message, where)))]
+    if isinstance(message.function_call, dict):
+        text = "The target of this model knows no function_call; write tool_calls."
+        raise PenstockError("unsupported_parameter", text, param=f"{where}.function_call")
     items: list[Item] = [*_thoughts(message.reasoning), *_content(message, where)]
-    for number, call in enumerate(message.tool_calls or ()):
-        names[call.id] = call.function.name
-        items.append(_called(call, f"{where}.tool_calls[{number}].function.arguments"))
+    if message.tool_calls:
+        calls.begin()
+        items += [calls.add(call) for call in message.tool_calls]
     return items
 
 
 def _thoughts(reasoning: Json) -> list[Thought]:
-    """Only a thought with its signature can go back: a vendor refuses any other."""
+    """Only a thought with its signature can go back: a vendor refuses any other. An encrypted one has no text."""
     if not isinstance(reasoning, dict):
         return []
-    text, signature = reasoning.get("thinking"), reasoning.get("signature")
+    text, signature = reasoning.get("thinking") or "", reasoning.get("signature")
     if isinstance(text, str) and isinstance(signature, str) and signature:
         return [Thought(text, signature)]
     return []
 
 
-def _called(call: ToolCall, param: str) -> Called:
+def _arguments(text: str) -> dict[str, Json]:
+    """The arguments of a call. What is no object, as of a call that was cut, goes as text under a name of ours: an
+    agent answers such a call by asking the model to try again."""
+    if text.strip() in ("", "null"):
+        return {}
     try:
-        arguments = _raw_object.decode(call.function.arguments or "{}")
+        return _raw_object.decode(text)
     except (ValueError, RecursionError):
-        message = f"Invalid value for '{param}': must be the text of one JSON object."
-        raise PenstockError("invalid_value", message, param=param) from None
-    return Called(call.id, call.function.name, arguments)
+        return {"invalid_arguments": text}
 
 
 def _content(message: Message, where: str) -> list[Content]:
-    content = message.content
+    content = message.refusal if message.content is None else message.content
     if content is None or isinstance(content, str):
-        return [Text(content)] if content else []
+        return [Text(content)] if content and content.strip() else []
     found = [_part(part, f"{where}.content[{at}]") for at, part in enumerate(content)]
-    return [item for item in found if item != Text("")]
+    return [item for item in found if not isinstance(item, Text) or item.text.strip()]
 
 
 def _part(part: dict[str, Json], param: str) -> Content:
@@ -151,4 +229,5 @@ def _image(link: Json, param: str) -> InlineImage | LinkedImage:
     if found is None:
         message = f"Invalid value for '{param}.url': write data:image/TYPE;base64,DATA."
         raise PenstockError("invalid_value", message, param=f"{param}.url")
-    return InlineImage(found[1].lower(), "".join(found[2].split()))
+    kind = found[1].lower().replace("image/jpg", "image/jpeg")  # which browsers write and no vendor knows
+    return InlineImage(kind, "".join(found[2].split()))
