@@ -257,7 +257,7 @@ def test_a_schema_becomes_the_output_format_with_its_objects_closed() -> None:
     assert sent["type"] == "json_schema"
     assert sent["schema"] == {
         "type": "object",
-        "properties": {"a": {"type": "object", "additionalProperties": True}, "b": {"enum": [{"type": "object"}]}},
+        "properties": {"a": {"type": "object", "additionalProperties": False}, "b": {"enum": [{"type": "object"}]}},
         "$defs": {"list": {"type": "array", "items": {"type": "object", "additionalProperties": False}}},
         "additionalProperties": False,
     }

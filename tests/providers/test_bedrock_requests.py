@@ -67,7 +67,10 @@ def test_a_full_request_is_valid_by_the_vendors_own_service_model() -> None:
     assert body["toolConfig"]["toolChoice"] == {"any": {}}
     assert body["serviceTier"] == {"type": "flex"}
     assert body["requestMetadata"] == {"team": "a"}
-    assert body["outputConfig"]["textFormat"]["structure"]["jsonSchema"] == {"name": "n", "schema": '{"type":"object"}'}
+    assert body["outputConfig"]["textFormat"]["structure"]["jsonSchema"] == {
+        "name": "n",
+        "schema": '{"type":"object","additionalProperties":false}',
+    }
 
 
 def assert_valid(body: dict[str, Any]) -> None:
@@ -335,9 +338,19 @@ def test_nova_takes_top_k_in_its_own_place() -> None:
     assert sent(NOVA, top_k=7)["additionalModelRequestFields"] == {"inferenceConfig": {"topK": 7}}
 
 
+def test_a_tools_schema_always_says_that_it_is_an_object() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {}}}}}
+    schema = sent(NOVA, tools=[tool])["toolConfig"]["tools"][0]["toolSpec"]["inputSchema"]["json"]
+    assert schema == {"type": "object", "properties": {"a": {}}}
+
+
 def test_strict_tools_go_to_models_with_structured_output() -> None:
     strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}
     assert sent(tools=[strict])["toolConfig"]["tools"][0]["toolSpec"]["strict"] is True
+    assert (
+        sent(tools=[strict])["toolConfig"]["tools"][0]["toolSpec"]["inputSchema"]["json"]["additionalProperties"]
+        is False
+    )
     assert "strict" not in sent(NOVA, tools=[strict])["toolConfig"]["tools"][0]["toolSpec"]
 
 

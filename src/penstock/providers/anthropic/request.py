@@ -5,13 +5,14 @@ from typing import Any
 
 import msgspec
 
-from penstock.domain.chat import BoundRequest, ChatRequest, Json, NamedToolChoice, ResponseFormat, Tool
+from penstock.domain.chat import BoundRequest, ChatRequest, NamedToolChoice, ResponseFormat, Tool
 from penstock.domain.errors import PenstockError
 from penstock.providers.anthropic import fields
 from penstock.providers.anthropic.claude import Claude, claude
 from penstock.providers.anthropic.fields import FIELDS
 from penstock.providers.anthropic.thinking import Plan, plan, room
 from penstock.providers.translation.proofs import Thinking, unpacked
+from penstock.providers.translation.schemas import closed, of_object
 from penstock.providers.translation.turns import (
     Called,
     Conversation,
@@ -132,13 +133,12 @@ def _marked(blocks: list[Wire], *, cached: bool) -> list[Wire]:
 
 def _tool(tool: Tool, model: Claude) -> Wire:
     function = tool.function
-    schema = function.parameters or {"properties": {}}
-    wire: Wire = {"name": function.name, "input_schema": schema if "type" in schema else {"type": "object"} | schema}
+    wire: Wire = {"name": function.name, "input_schema": of_object(function.parameters)}
     if function.description:
         wire["description"] = function.description
     if function.strict and model.structured:
         wire["strict"] = True
-        wire["input_schema"] = _closed(wire["input_schema"])
+        wire["input_schema"] = closed(wire["input_schema"])
     return wire
 
 
@@ -170,17 +170,5 @@ def _output(form: ResponseFormat | None, wanted: Plan) -> Wire:
         wire["effort"] = wanted.effort
     if form is not None and form.type == "json_schema":
         schema = form.json_schema.schema if form.json_schema else None
-        wire["format"] = {"type": "json_schema", "schema": _closed(schema or {"type": "object"})}
+        wire["format"] = {"type": "json_schema", "schema": closed(schema or {"type": "object"})}
     return wire
-
-
-def _closed(schema: Json) -> Json:
-    """The schema with every object closed that does not say: the vendor takes no other (2026-11)."""
-    if isinstance(schema, list):
-        return [_closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {name: value if name in ("enum", "const", "default") else _closed(value) for name, value in schema.items()}
-    if closed.get("type") == "object" and "additionalProperties" not in closed:
-        closed["additionalProperties"] = False
-    return closed

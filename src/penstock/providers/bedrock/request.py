@@ -10,6 +10,7 @@ from penstock.domain.errors import PenstockError
 from penstock.providers.bedrock.families import Family, family_of
 from penstock.providers.translation.fields import Field, Fields, FieldTable, Handling
 from penstock.providers.translation.proofs import Thinking, unpacked
+from penstock.providers.translation.schemas import closed, of_object
 from penstock.providers.translation.turns import (
     Called,
     Content,
@@ -54,7 +55,6 @@ FIELDS: FieldTable = {
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 24_576, "xhigh": 32_768}
 _ANSWER_ROOM = 8_192
 _CACHE_POINT: Block = {"cachePoint": {"type": "default"}}
-_ANY_OBJECT: Block = {"type": "object", "properties": {}}
 
 
 @lru_cache(maxsize=256)
@@ -139,7 +139,10 @@ def _settings(chat: ChatRequest) -> Block:
         settings["requestMetadata"] = {name: str(value) for name, value in chat.metadata.items()}
     form = chat.response_format
     if form is not None and form.type == "json_schema" and (wanted := form.json_schema) is not None:
-        schema = {"schema": msgspec.json.encode(wanted.schema).decode(), "name": wanted.name}
+        schema = {
+            "schema": msgspec.json.encode(closed(wanted.schema or {"type": "object"})).decode(),
+            "name": wanted.name,
+        }
         if wanted.description:
             schema["description"] = wanted.description
         settings["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}
@@ -197,7 +200,7 @@ def _tools(chat: ChatRequest, family: Family, conversation: Conversation, extra:
     if none and not called:
         return {}
     if not specs:
-        specs = [{"toolSpec": {"name": name, "inputSchema": {"json": _ANY_OBJECT}}} for name in called]
+        specs = [{"toolSpec": {"name": name, "inputSchema": {"json": of_object(None)}}} for name in called]
     config: Block = {"tools": specs}
     choice: Block = {"auto": {}}
     if isinstance(chat.tool_choice, NamedToolChoice):
@@ -215,10 +218,12 @@ def _tools(chat: ChatRequest, family: Family, conversation: Conversation, extra:
 
 def _spec(tool: Tool, family: Family) -> Block:
     function = tool.function
-    spec: Block = {"name": function.name, "inputSchema": {"json": function.parameters or _ANY_OBJECT}}
+    strict = bool(function.strict) and family.schemas
+    schema = of_object(function.parameters)
+    spec: Block = {"name": function.name, "inputSchema": {"json": closed(schema) if strict else schema}}
     if function.description:
         spec["description"] = function.description
-    if function.strict and family.schemas:
+    if strict:
         spec["strict"] = True
     return {"toolSpec": spec}
 
