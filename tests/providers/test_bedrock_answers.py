@@ -361,6 +361,20 @@ def test_the_type_says_more_than_the_status(status: int, name: str, text: str, c
     assert failures().of(status, {"x-amzn-errortype": f"{name}:http://x/"}, upper).code == code
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The model returned: input length and `max_tokens` exceed context limit: 196395 + 64000 > 204698",
+        "400 Bad Request: Too many input tokens. Max input tokens: 8192, request input token count: 9000",
+    ],
+)
+def test_a_conversation_that_does_not_fit_is_told_as_that(text: str) -> None:
+    body = json.dumps({"message": text}).encode()
+    outcome = call(bound_request(), refuses(400, {"x-amzn-errortype": "ValidationException"}, body))
+    assert outcome.error is not None
+    assert outcome.error.code == "context_length_exceeded"
+
+
 def test_a_200_with_an_error_in_it_is_a_failure() -> None:
     body = b'{"message":"not today"}'
     for stream in (False, True):

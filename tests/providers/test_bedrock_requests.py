@@ -334,6 +334,24 @@ def test_a_temperature_over_one_is_refused_by_its_range() -> None:
     assert "0 to 1" in error.message
 
 
+def test_metadata_goes_as_far_as_the_vendor_takes_it_and_the_rest_is_named() -> None:
+    pairs = {"team": "a b", "url": "http://a/?q=1", "flag": True, "o": {"a": 1}, "long": "x" * 257, "ü": "a", "e": ""}
+    outcome = call(bound_request(metadata=pairs))
+    assert outcome.sent["requestMetadata"] == {"team": "a b", "e": ""}
+    assert outcome.ignored == ("metadata",)
+    many = call(bound_request(metadata={f"k{at}": "v" for at in range(17)}))
+    assert len(many.sent["requestMetadata"]) == 16
+    assert many.ignored == ("metadata",)
+    assert call(bound_request(metadata={"a": "b"})).ignored == ()
+
+
+def test_a_tier_that_the_vendor_has_not_is_named() -> None:
+    outcome = call(bound_request(service_tier="scale"))
+    assert "serviceTier" not in outcome.sent
+    assert outcome.ignored == ("service_tier",)
+    assert call(bound_request(service_tier="flex")).ignored == call(bound_request(service_tier="auto")).ignored == ()
+
+
 def test_nova_takes_top_k_in_its_own_place() -> None:
     assert sent(NOVA, top_k=7)["additionalModelRequestFields"] == {"inferenceConfig": {"topK": 7}}
 

@@ -13,7 +13,7 @@ from penstock.providers.bedrock.credentials import Source
 from penstock.providers.bedrock.events import Reader, whole
 from penstock.providers.bedrock.failures import Failures
 from penstock.providers.bedrock.families import family_of
-from penstock.providers.bedrock.request import fields_of, honoured, keeps, linked_images, write
+from penstock.providers.bedrock.request import fields_of, honoured, keeps, linked_images, unsaid, write
 from penstock.providers.bedrock.sign import Keys, Signer
 from penstock.providers.images import ImagesOfOne
 from penstock.providers.spec import Bound
@@ -88,7 +88,7 @@ class Converse:
 
     def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         """Parameters that are set and have no effect here."""
-        return _fields_for(request).ignored(request.chat)
+        return _fields_for(request).ignored(request.chat) + unsaid(request.chat)
 
     async def _signed(self, path: str, body: bytes) -> Headers:
         if self._bearer is not None:

@@ -30,7 +30,9 @@ _STATUS = {
     **dict.fromkeys(("signaturedoesnotmatch", "incompletesignature", "missingauthenticationtoken"), 401),
     **dict.fromkeys(("notauthorized", "requestexpired"), 401),
 }
-_TOO_LONG = re.compile(r"(?i)(input|prompt) is too long|context (window|length)|input tokens exceeded")
+_TOO_LONG = re.compile(
+    r"(?i)(input|prompt) is too long|context (window|length|limit)|input tokens exceeded|too many input tokens"
+)
 _NO_SUCH_MODEL = re.compile(r"(?i)on-demand throughput|model identifier is invalid|model version .*end of its life")
 _KEY_ID = re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}")
 

@@ -1,5 +1,6 @@
 """A chat request in Converse's words (service model of botocore 1.44, 2026-11)."""
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -47,13 +48,17 @@ FIELDS: FieldTable = {
     "reasoning_effort": Field(_TRANSLATED, "ignored for models that do not reason"),
     "extended_thinking": Field(_TRANSLATED, "refused for models that do not reason; a budget is Claude's before 4.7"),
     "modalities": Field(_REFUSED, "text only"),
-    "metadata": Field(_TRANSLATED, "stands in the account's invocation logs"),
-    "service_tier": Field(_TRANSLATED, "flex and priority"),
+    "metadata": Field(
+        _TRANSLATED, "stands in the account's invocation logs, as far as it fits their alphabet and length"
+    ),
+    "service_tier": Field(_TRANSLATED, "flex and priority; others are ignored"),
     **dict.fromkeys(_NO_EFFECT.split(), Field(_IGNORED, "Converse has no such parameter")),
 }
 # The efforts' budgets in tokens where thinking has a budget; 1,024 is the least that the vendor takes.
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 24_576, "xhigh": 32_768}
 _ANSWER_ROOM = 8_192
+TIERS = ("flex", "priority")
+_LOGGED = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,\-.]{0,256}", re.ASCII)
 _CACHE_POINT: Block = {"cachePoint": {"type": "default"}}
 
 
@@ -88,6 +93,16 @@ def honoured(request: BoundRequest, fields: Fields) -> BoundRequest:
 @lru_cache(maxsize=256)
 def _not_taken(fields: Fields) -> tuple[str, ...]:
     return tuple(name for name, field in fields.table.items() if field.handling in (_IGNORED, _REFUSED))
+
+
+def unsaid(chat: ChatRequest) -> tuple[str, ...]:
+    """The parameters that this request asks for with values that have no place in Converse."""
+    names: tuple[str, ...] = ()
+    if chat.service_tier not in (None, "auto", "default", *TIERS):
+        names += ("service_tier",)
+    if chat.metadata and logged(chat) != chat.metadata:
+        names += ("metadata",)
+    return names
 
 
 def keeps(thought: Thought, family: Family) -> bool:
@@ -131,12 +146,21 @@ def write(
     return msgspec.json.encode(body | _settings(chat))
 
 
+def logged(chat: ChatRequest) -> dict[str, str]:
+    """The metadata that the vendor takes: 16 pairs, each of 256 characters of its own alphabet (service model)."""
+    if not isinstance(chat.metadata, dict):
+        return {}
+    texts = {name: value for name, value in chat.metadata.items() if isinstance(value, str)}
+    fit = [(name, value) for name, value in texts.items() if _LOGGED.fullmatch(name) and _LOGGED.fullmatch(value)]
+    return {name: value for name, value in fit[:16] if name}
+
+
 def _settings(chat: ChatRequest) -> Block:
     settings: Block = {}
-    if chat.service_tier in ("flex", "priority"):
+    if chat.service_tier in TIERS:
         settings["serviceTier"] = {"type": chat.service_tier}
-    if isinstance(chat.metadata, dict) and chat.metadata:
-        settings["requestMetadata"] = {name: str(value) for name, value in chat.metadata.items()}
+    if pairs := logged(chat):
+        settings["requestMetadata"] = pairs
     form = chat.response_format
     if form is not None and form.type == "json_schema" and (wanted := form.json_schema) is not None:
         schema = {
