@@ -161,6 +161,19 @@ def test_encrypted_thoughts_come_as_a_signature_alone() -> None:
     assert "".join(got.deltas("content")) == Answer().text
 
 
+def test_thoughts_between_what_was_said_have_no_signature_because_they_would_come_back_before_it() -> None:
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "sig"}
+    plain = json.loads(DOUBLE.plain(Answer()))
+    plain["content"] += [thought]
+    message = ask(plainly(json.dumps(plain).encode()), **SHOWN).said[0]["choices"][0]["message"]
+    assert message["reasoning"] == {"thinking": "Hm."}
+    *events, delta, stop = DOUBLE.events(Answer())
+    late = [event("content_block_start", index=9, content_block=thought), event("content_block_stop", index=9)]
+    got = ask(streaming([*events, *late, delta, stop]), stream=True, **SHOWN)
+    assert got.done
+    assert got.deltas("reasoning") == [{"thinking": "Hm."}]
+
+
 @pytest.mark.parametrize(
     ("reason", "finish"),
     [

@@ -214,8 +214,8 @@ def test_thoughts_in_several_blocks_go_back_as_the_blocks_they_were() -> None:
     blocks = [
         *(delta(0, {"text": "first "}), delta(0, {"text": "thought"}), delta(0, {"signature": "s1"})),
         delta(1, {"redactedContent": "aGlkZGVu"}),
-        frame("contentBlockDelta", {"contentBlockIndex": 2, "delta": {"text": "so"}}),
-        *(delta(3, {"text": "second"}), delta(3, {"signature": "s2"})),
+        *(delta(2, {"text": "second"}), delta(2, {"signature": "s2"})),
+        frame("contentBlockDelta", {"contentBlockIndex": 3, "delta": {"text": "so"}}),
         stopped("end_turn"),
         usage(),
     ]
@@ -243,6 +243,28 @@ def test_thoughts_in_several_blocks_go_back_as_the_blocks_they_were() -> None:
         {"role": "user", "content": "more"},
     ]
     assert call(bound_request(messages=messages)).sent["messages"][1]["content"] == [*content, {"text": "so"}]
+
+
+def test_thoughts_between_what_was_said_have_no_signature_because_they_would_come_back_before_it() -> None:
+    thought = {"reasoningText": {"text": "hm", "signature": "s"}}
+    plain = json.loads(DOUBLE.plain(Answer()))
+    plain["output"]["message"]["content"] = [
+        {"reasoningContent": thought},
+        {"text": "so"},
+        {"reasoningContent": thought},
+    ]
+    assert call(bound_request(**SHOWN), plainly(plain)).answer["choices"][0]["message"]["reasoning"] == {
+        "thinking": "hmhm"
+    }
+    said = [
+        {"reasoningContent": thought["reasoningText"]},
+        {"text": "so"},
+        {"reasoningContent": thought["reasoningText"]},
+    ]
+    blocks = [frame("contentBlockDelta", {"contentBlockIndex": at, "delta": one}) for at, one in enumerate(said)]
+    outcome = call(bound_request(**STREAM), stream_of([*blocks, stopped("end_turn"), usage()]))
+    deltas = [chunk["choices"][0]["delta"] for chunk in outcome.chunks if chunk["choices"]]
+    assert [delta["reasoning"] for delta in deltas if "reasoning" in delta] == [{"thinking": "hm"}] * 2
 
 
 @pytest.mark.parametrize("signature", ["blocks:[[1]]", "blocks:nonsense", "blocks:{}"])

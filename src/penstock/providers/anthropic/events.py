@@ -10,7 +10,7 @@ from penstock.domain.usage import Usage
 from penstock.providers import faults
 from penstock.providers.sse import SseParser
 from penstock.providers.translation.parts import Part
-from penstock.providers.translation.proofs import Block, packed
+from penstock.providers.translation.proofs import Block, Order
 from penstock.providers.wire_out import Call, Delta, Finish, Function, Reasoning
 
 # pause_turn ends a turn that wants to be continued, which only the vendor's own tools do (2026-11).
@@ -116,6 +116,7 @@ class MessageReader:
         self._blocks: dict[int, _Open] = {}
         self._calls = 0
         self._proofs: list[Block] = []
+        self._order = Order()
         self._unseen = 0  # tokens of thoughts that the client does not see: the next part that it sees carries them
         self._usage = _Usage()
         self._finish: Finish | None = None
@@ -169,6 +170,10 @@ class MessageReader:
         return None
 
     def _start(self, index: int, block: _Piece) -> Part | None:
+        if block.type in ("thinking", "redacted_thinking"):
+            self._order.thought()
+        else:
+            self._order.spoke()
         if block.type == "tool_use":
             self._blocks[index] = _Open(block, self._calls)
             self._calls += 1
@@ -211,7 +216,7 @@ class MessageReader:
         # A reason that is newer than this code ends the answer all the same.
         self._finish = _FINISH.get(reason, "tool_calls" if self._calls else "stop")
         counted = self._counted(usage, estimated=False)
-        proof = packed(self._proofs) if self._show else None
+        proof = self._order.packed(self._proofs) if self._show else None
         deltas = [Delta(reasoning=Reasoning(signature=proof))] if proof else []
         tokens, self._unseen = self._unseen, 0
         return Part(0, deltas, tokens, finish=self._finish, usage=counted.usage if counted else None)

@@ -10,7 +10,7 @@ from penstock.domain.usage import Usage
 from penstock.providers.bedrock.failures import Failures
 from penstock.providers.bedrock.frames import BrokenFrame, Frames, Message
 from penstock.providers.translation.parts import Part
-from penstock.providers.translation.proofs import Block, packed
+from penstock.providers.translation.proofs import Block, Order
 from penstock.providers.wire_out import Call, Delta, Finish, Function, Reasoning
 
 _FINISH: dict[str, Finish] = {
@@ -107,6 +107,7 @@ class Reader:
         self._calls: dict[int, int] = {}  # our index of a call by its block's
         self._silent: set[int] = set()  # the blocks of calls whose arguments have not begun
         self._proofs: dict[int, Block] = {}  # length and signature by block
+        self._order = Order()
 
     def feed(self, block: bytes) -> Iterator[Part]:
         """The parts that a block of the body completes."""
@@ -141,13 +142,15 @@ class Reader:
             self.done = self._counted
             for at in sorted(self._silent):
                 yield from self._ended(at)
-            yield from _stop(event.stop_reason, list(self._proofs.values()), calls=bool(self._calls))
+            signature = self._order.packed(list(self._proofs.values()))
+            yield from _stop(event.stop_reason, signature, calls=bool(self._calls))
         elif kind == "metadata" and event.usage is not None:
             self._counted = True
             self.done = self._stopped
             yield Part(0, [], usage=_usage(event.usage))
 
     def _call(self, at: int, call: _ToolUse) -> Iterator[Part]:
+        self._order.spoke()
         if call.type:
             return
         index = self._calls[at] = len(self._calls)
@@ -165,11 +168,14 @@ class Reader:
 
     def _delta(self, at: int, delta: _Delta) -> Iterator[Part]:
         if delta.text:
+            self._order.spoke()
             yield Part(0, [Delta(content=delta.text)], 1)
         elif delta.tool_use is not None:
             if at in self._calls and delta.tool_use.input:
                 yield self._fragment(at, delta.tool_use.input)
         elif (thought := delta.reasoning_content) is not None:
+            if at not in self._proofs:
+                self._order.thought()
             length, proof = self._proofs.get(at, Block(0, ""))
             if thought.redacted_content:
                 self._proofs[at] = Block(-1, proof + thought.redacted_content)
@@ -187,8 +193,11 @@ def whole(body: bytes, failures: Failures, *, show: bool = True) -> list[Part]:
         raise failures.of(200, {}, body) from error
     deltas: list[Delta] = []
     proofs: list[Block] = []
+    order = Order()
     calls = 0
     for block in answer.output.message.content:
+        if block.reasoning_content is None:
+            order.spoke()
         if block.text:
             deltas.append(Delta(content=block.text))
         elif block.tool_use is not None and not block.tool_use.type:
@@ -197,6 +206,7 @@ def whole(body: bytes, failures: Failures, *, show: bool = True) -> list[Part]:
             deltas += [call, Delta(tool_calls=[Call(index=calls, function=arguments)])]
             calls += 1
         elif (thought := block.reasoning_content) is not None:
+            order.thought()
             said, hidden = thought.reasoning_text, thought.redacted_content
             proofs.append(Block(-1, hidden) if hidden else Block(len(said.text), said.signature))
             if said.text:
@@ -204,7 +214,7 @@ def whole(body: bytes, failures: Failures, *, show: bool = True) -> list[Part]:
     usage = Usage(estimated=True) if answer.usage is None else _usage(answer.usage)
     parts = [
         Part(0, deltas, len(deltas)),
-        *_stop(answer.stop_reason, proofs, calls=calls > 0),
+        *_stop(answer.stop_reason, order.packed(proofs), calls=calls > 0),
         Part(0, [], usage=usage),
     ]
     return parts if show else [_discreet(part) for part in parts]
@@ -220,13 +230,12 @@ def _begun(index: int, call: _ToolUse) -> Delta:
     return Delta(tool_calls=[Call(index=index, id=call.tool_use_id, type="function", function=function)])
 
 
-def _stop(reason: str, proofs: list[Block], *, calls: bool) -> Iterator[Part]:
+def _stop(reason: str, signature: str | None, *, calls: bool) -> Iterator[Part]:
     """The signature of all thoughts, and the finish. A reason that is not known yet is a stop. Whether an answer stops
     for its calls is seen from the calls: models say end_turn beside them, and tool_use without any (2026-11)."""
     if reason.startswith("malformed_"):
         what = reason.removeprefix("malformed_").replace("_", " ")
         raise UpstreamError("upstream_error", f"The upstream's model wrote a malformed {what}. Try again.")
-    signature = packed(proofs)
     signed = [] if signature is None else [Delta(reasoning=Reasoning(signature=signature))]
     finish = _FINISH.get(reason, "stop")
     if finish in ("stop", "tool_calls"):

@@ -28,6 +28,30 @@ class Thinking(NamedTuple):
     encrypted: str = ""
 
 
+class Order:
+    """Watches where an answer's thoughts stand. A message of ours keeps them apart from its text and calls: thoughts
+    between those would come back before them, which the vendor refuses, while it does without any of models that think
+    between (2026-11)."""
+
+    __slots__ = ("_kept", "_spoken")
+
+    def __init__(self) -> None:
+        self._kept = True
+        self._spoken = False
+
+    def spoke(self) -> None:
+        """Something that is no thought began."""
+        self._spoken = True
+
+    def thought(self) -> None:
+        """A block of thoughts began."""
+        self._kept = self._kept and not self._spoken
+
+    def packed(self, blocks: Sequence[Block]) -> str | None:
+        """The signature of all blocks, where all stood first."""
+        return packed(blocks) if self._kept else None
+
+
 def packed(blocks: Sequence[Block]) -> str | None:
     """The signature of all blocks; None when there are none or the vendor signed nothing."""
     if len(blocks) == 1 and blocks[0].length >= 0:
