@@ -217,6 +217,7 @@ def test_a_temperature_above_one_is_refused_even_where_parameters_may_be_ignored
             {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}},
             "response_format",
         ),
+        (SONNET, {"stop": "\n\n"}, "stop"),
         (SONNET, {"min_p": 0.1}, "min_p"),
         (SONNET, {"modalities": ["audio"]}, "modalities"),
     ],
@@ -232,6 +233,13 @@ def test_what_a_model_cannot_honour_is_refused_or_left_out_and_named(
     choice = sent.get("tool_choice", {"type": "auto"})
     assert not {param, "output_config"} & (set(sent) - {"tool_choice"})
     assert choice == {"type": "auto"}
+
+
+def test_a_stop_sequence_of_blanks_is_left_out_of_others() -> None:
+    lenient = {"stop": ["\n\n", "END"], "allow_ignored_params": True}
+    assert said(**lenient)["stop_sequences"] == ["END"]
+    assert ignored(asked(**lenient)) == ("stop",)
+    assert "stop_sequences" not in said(stop="")
 
 
 def test_who_asks_becomes_the_user_id() -> None:

@@ -54,7 +54,6 @@ def test_a_full_request_is_valid_by_the_vendors_own_service_model() -> None:
         tool_choice="required",
         max_tokens=100,
         temperature=0.5,
-        top_p=0.9,
         top_k=40,
         stop="END",
         metadata={"team": "a"},
@@ -62,7 +61,7 @@ def test_a_full_request_is_valid_by_the_vendors_own_service_model() -> None:
         response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
     )
     assert_valid(body)
-    assert body["inferenceConfig"] == {"maxTokens": 100, "temperature": 0.5, "topP": 0.9, "stopSequences": ["END"]}
+    assert body["inferenceConfig"] == {"maxTokens": 100, "temperature": 0.5, "stopSequences": ["END"]}
     assert body["additionalModelRequestFields"] == {"top_k": 40}
     assert body["toolConfig"]["toolChoice"] == {"any": {}}
     assert body["serviceTier"] == {"type": "flex"}

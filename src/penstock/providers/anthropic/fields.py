@@ -25,12 +25,12 @@ FIELDS: FieldTable = dict.fromkeys(_NO_EFFECT, Field(Handling.IGNORED)) | {
     "top_p": Field(Handling.PASSED, f"{_SAMPLING} below 0.95; models from 4.1 on take it or temperature"),
     "top_k": Field(Handling.PASSED, _SAMPLING),
     "min_p": Field(Handling.REFUSED, "the Messages API has no equivalent"),
-    "stop": Field(Handling.TRANSLATED, "stop_sequences"),
+    "stop": Field(Handling.TRANSLATED, "stop_sequences; not of blanks alone"),
     "stream_options": Field(Handling.TRANSLATED, "the usage chunk is ours"),
     "response_format": Field(
         Handling.TRANSLATED,
-        "json_schema as output_config.format, objects closed where the schema leaves it open, by models from 4.5 (Opus "
-        "4.1) on; json_object is refused",
+        "json_schema as output_config.format, every object closed and keywords that the vendor refuses moved to the "
+        "description, by models from 4.5 (Opus 4.1) on; json_object is refused",
     ),
     "tools": Field(Handling.TRANSLATED, "strict only by models from 4.5 (Opus 4.1) on"),
     "tool_choice": Field(
@@ -58,6 +58,15 @@ _FIELDS = Fields("anthropic", FIELDS)
 check = _FIELDS.check
 
 
+def stops(chat: ChatRequest) -> list[str]:
+    """The stop sequences that Claude takes: those that are more than blanks (2026-11)."""
+    return [text for text in _stops(chat) if text.strip()]
+
+
+def _stops(chat: ChatRequest) -> list[str]:
+    return [chat.stop] if isinstance(chat.stop, str) else chat.stop or []
+
+
 def ignored(chat: ChatRequest, model: Claude, plan: Plan) -> tuple[str, ...]:
     """The parameters that are asked for and have no effect."""
     names = _FIELDS.ignored(chat)
@@ -83,6 +92,8 @@ def beyond(chat: ChatRequest, model: Claude, plan: Plan) -> Iterator[tuple[str, 
     """What this model cannot honour, and why."""
     yield from _beyond_thinking(chat, model)
     yield from _beyond_sampling(chat, model, plan)
+    if any(text.isspace() for text in _stops(chat)):
+        yield "stop", "the target of this model takes no stop sequence of nothing but blanks"
     if chat.tools and chat.tool_choice not in (None, "auto", "none"):
         if plan.budget:
             yield "tool_choice", "the model cannot be made to call a tool while it thinks; send 'auto'"

@@ -159,8 +159,8 @@ def _sampling(chat: ChatRequest, left_out: frozenset[str]) -> Wire:
         raise PenstockError("invalid_value", message, param="temperature")
     asked = (("temperature", chat.temperature, 1), ("top_p", chat.top_p, 1), ("top_k", chat.top_k, None))
     wire: Wire = {name: value for name, value, own in asked if value not in (None, own) and name not in left_out}
-    if stops := [chat.stop] if isinstance(chat.stop, str) else chat.stop:
-        wire["stop_sequences"] = [text for text in stops if text]
+    if stops := fields.stops(chat):
+        wire["stop_sequences"] = stops
     return wire
 
 

@@ -9,11 +9,12 @@ import msgspec
 
 from penstock.domain.chat import BoundRequest
 from penstock.domain.errors import UpstreamError
+from penstock.providers.bedrock import limits
 from penstock.providers.bedrock.credentials import Source
 from penstock.providers.bedrock.events import Reader, whole
 from penstock.providers.bedrock.failures import Failures
 from penstock.providers.bedrock.families import family_of
-from penstock.providers.bedrock.request import fields_of, honoured, keeps, linked_images, unsaid, write
+from penstock.providers.bedrock.request import fields_of, honoured, keeps, linked_images, may_think, unsaid, write
 from penstock.providers.bedrock.sign import Keys, Signer
 from penstock.providers.images import ImagesOfOne
 from penstock.providers.spec import Bound
@@ -63,8 +64,8 @@ class Converse:
             own = {name: None for name in ("temperature", "top_p") if getattr(chat, name) == 1}
             request = msgspec.structs.replace(request, chat=msgspec.structs.replace(chat, **own))
         fields.check(request.chat)
-        request = honoured(request, fields)
-        said = conversation(request.chat, keeps=lambda thought: keeps(thought, family))
+        said = conversation(chat, keeps=lambda thought: keeps(thought, family))
+        request = limits.settled(honoured(request, fields), resumes=may_think(said))
         images, fetcher = {}, ImagesOfOne(self._images)
         for link in linked_images(said):
             image = await fetcher.fetch(link.url, link.param)
@@ -88,7 +89,8 @@ class Converse:
 
     def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         """Parameters that are set and have no effect here."""
-        return _fields_for(request).ignored(request.chat) + unsaid(request.chat)
+        fields = _fields_for(request)
+        return fields.ignored(request.chat) + unsaid(request.chat) + limits.named(honoured(request, fields))
 
     async def _signed(self, path: str, body: bytes) -> Headers:
         if self._bearer is not None:

@@ -17,7 +17,8 @@ Extra = Mapping[str, Json]  # what goes into additionalModelRequestFields
 class Family(NamedTuple):
     """``cache``: where cache points may stand. ``thinking``: by a budget, adaptively, or both ways; other families have
     only ``efforts``, each with its own fields. ``top_k`` is the place of that field; ``schemas``: structured output and
-    strict tools; ``native_choice``: takes the vendor's own tool_choice beside Converse's, which says less."""
+    strict tools; ``native_choice``: takes the vendor's own tool_choice beside Converse's, which says less;
+    ``unbounded``: the efforts beside which the vendor takes no bound on tokens or sampling."""
 
     cache: tuple[Literal["system", "tools"], ...] = ()
     thinking: Literal["budget", "both", "adaptive"] | None = None
@@ -26,6 +27,7 @@ class Family(NamedTuple):
     top_k: tuple[str, ...] = ()
     schemas: bool = False
     native_choice: bool = False
+    unbounded: tuple[str, ...] = ()
 
 
 def _levels(field: str, minimal: str, low: str, medium: str, high: str) -> dict[str, Extra]:
@@ -68,7 +70,7 @@ _FAMILIES = (
     (r"claude-([a-z]+-4-|opus-5-5|mythos)", _NEW),
     (r"claude-sonnet-5-5", _NEW._replace(efforts=_adaptive("xhigh", "between_tools"))),
     (r"claude", _NEW._replace(efforts=_adaptive("xhigh", "disabled"))),
-    (r"nova-2", _NOVA._replace(efforts=_NOVA_2)),
+    (r"nova-2", _NOVA._replace(efforts=_NOVA_2, unbounded=("high", "xhigh"))),
     (r"nova", _NOVA),
     (r"gpt-oss", Family(efforts=_levels("reasoning_effort", "low", "low", "medium", "high"), schemas=True)),
     (r"qwen3-coder|qwen\.qwen3-vl", Family(schemas=True)),

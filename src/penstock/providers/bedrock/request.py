@@ -8,7 +8,9 @@ import msgspec
 
 from penstock.domain.chat import BoundRequest, ChatRequest, NamedToolChoice, Tool
 from penstock.domain.errors import PenstockError
+from penstock.providers.anthropic.thinking import BUDGETS
 from penstock.providers.bedrock.families import Family, family_of
+from penstock.providers.bedrock.limits import tokens
 from penstock.providers.translation.fields import Field, Fields, FieldTable, Handling
 from penstock.providers.translation.proofs import Thinking, unpacked
 from penstock.providers.translation.schemas import closed, of_object
@@ -35,17 +37,26 @@ _NO_EFFECT = (
 FIELDS: FieldTable = {
     "max_tokens": Field(_TRANSLATED),
     "max_completion_tokens": Field(_TRANSLATED),
-    "temperature": Field(_TRANSLATED, "0 to 1; refused for Claude from 4.7 on"),
-    "top_p": Field(_TRANSLATED, "refused for Claude from 4.7 on"),
-    "top_k": Field(_TRANSLATED, "Claude before 4.7 and Nova only"),
+    "temperature": Field(
+        _TRANSLATED, "0 to 1; not by Claude from 4.7 on, nor with its thinking; by Claude from 4.1 on it or top_p"
+    ),
+    "top_p": Field(_TRANSLATED, "as temperature; with thinking from 0.95 on"),
+    "top_k": Field(_TRANSLATED, "Claude before 4.7, without thinking, and Nova only"),
     "min_p": Field(_REFUSED, "Converse has no such parameter"),
-    "stop": Field(_TRANSLATED),
+    "stop": Field(_TRANSLATED, "for Claude not of blanks alone"),
     "stream_options": Field(_TRANSLATED),
     "response_format": Field(_TRANSLATED, "json_schema, for models with structured output; no json_object"),
     "tools": Field(_TRANSLATED, "strict, for models with structured output"),
-    "tool_choice": Field(_TRANSLATED, "none: only Claude is kept from calling tools that the history names"),
+    "tool_choice": Field(
+        _TRANSLATED,
+        "none: only Claude is kept from calling tools that the history names; for Claude forced choices not with a "
+        "thinking budget, nor from 5.1 on but Haiku",
+    ),
     "parallel_tool_calls": Field(_TRANSLATED, "Claude only, else ignored"),
-    "reasoning_effort": Field(_TRANSLATED, "ignored for models that do not reason"),
+    "reasoning_effort": Field(
+        _TRANSLATED,
+        "ignored for models that do not reason; high is medium for Nova 2 where tokens or sampling are bounded",
+    ),
     "extended_thinking": Field(_TRANSLATED, "refused for models that do not reason; a budget is Claude's before 4.7"),
     "modalities": Field(_REFUSED, "text only"),
     "metadata": Field(
@@ -54,9 +65,6 @@ FIELDS: FieldTable = {
     "service_tier": Field(_TRANSLATED, "flex and priority; others are ignored"),
     **dict.fromkeys(_NO_EFFECT.split(), Field(_IGNORED, "Converse has no such parameter")),
 }
-# The efforts' budgets in tokens where thinking has a budget; 1,024 is the least that the vendor takes.
-_BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 24_576, "xhigh": 32_768}
-_ANSWER_ROOM = 8_192
 TIERS = ("flex", "priority")
 _LOGGED = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,\-.]{0,256}", re.ASCII)
 _CACHE_POINT: Block = {"cachePoint": {"type": "default"}}
@@ -130,7 +138,10 @@ def write(
     body: Block = {"messages": turns}
     if system := [{"text": text} for text in conversation.system]:
         body["system"] = [*system, _CACHE_POINT] if "system" in cache else system
-    if inference := _inference(chat, budget):
+    most, budget = tokens(chat.max_output, budget, request.target_model)
+    if budget:
+        extra["thinking"]["budget_tokens"] = budget
+    if inference := _inference(chat, most):
         body["inferenceConfig"] = inference
     if tools := _tools(chat, family, conversation, extra):
         if "tools" in cache:
@@ -173,15 +184,12 @@ def _settings(chat: ChatRequest) -> Block:
     return settings
 
 
-def _inference(chat: ChatRequest, budget: int) -> Block:
+def _inference(chat: ChatRequest, most: int | None) -> Block:
     if (chat.temperature or 0) > 1:
         message = f"Invalid value for 'temperature': the target of this model takes 0 to 1, got {chat.temperature:g}."
         raise PenstockError("invalid_value", message, param="temperature")
-    tokens = chat.max_output
-    if budget:  # its tokens count as output: what the caller bounds is the answer
-        tokens = _ANSWER_ROOM + budget if tokens is None else tokens + budget * (tokens <= budget)
-    stop = [chat.stop] if isinstance(chat.stop, str) else chat.stop
-    said = {"maxTokens": tokens, "temperature": chat.temperature, "topP": chat.top_p, "stopSequences": stop}
+    stop = [text for text in ([chat.stop] if isinstance(chat.stop, str) else chat.stop or ()) if text]
+    said = {"maxTokens": most, "temperature": chat.temperature, "topP": chat.top_p, "stopSequences": stop or None}
     return {name: value for name, value in said.items() if value is not None}
 
 
@@ -195,24 +203,26 @@ def _thinking(chat: ChatRequest, family: Family, conversation: Conversation) -> 
     budget = asked.budget_tokens if asked else None
     level = None if level == "none" else level
     if family.thinking == "budget" or (family.thinking == "both" and budget):
-        if _in_unthinking_loop(conversation):
+        if not may_think(conversation):
             return {}, 0
-        budget = budget or _BUDGETS.get(level or "", _BUDGETS["medium"])
+        budget = budget or BUDGETS.get(level or "", BUDGETS["medium"])
         return {"thinking": {"type": "enabled", "budget_tokens": budget}}, budget
     if level is None and budget is not None:
-        level = next((name for name in ("low", "medium") if budget <= _BUDGETS[name]), "high")
+        level = next((name for name in ("low", "medium") if budget <= BUDGETS[name]), "high")
     if family.thinking is None:
-        return dict(family.efforts.get(level or "medium", {})), 0
+        bounded = any(value is not None for value in (chat.max_output, chat.temperature, chat.top_p, chat.top_k))
+        level = "medium" if level is None or (bounded and level in family.unbounded) else level
+        return dict(family.efforts.get(level, {})), 0
     # From 4.7 on the text of thoughts is left out unless it is asked for (2026-11).
     shown = {"display": "summarized"} if asked and asked.include_reasoning else {}
     return {"thinking": {"type": "adaptive"} | shown, **family.efforts.get(level or "", {})}, 0
 
 
-def _in_unthinking_loop(conversation: Conversation) -> bool:
-    """Whether results of a turn without thoughts are due: the vendor refuses to begin thinking there."""
+def may_think(conversation: Conversation) -> bool:
+    """Whether no results of a turn without thoughts are due: the vendor refuses to begin thinking there."""
     if len(conversation.turns) < 2 or not any(isinstance(item, Result) for item in conversation.turns[-1].items):
-        return False
-    return not any(isinstance(item, Thought) for item in conversation.turns[-2].items)
+        return True
+    return any(isinstance(item, Thought) for item in conversation.turns[-2].items)
 
 
 def _tools(chat: ChatRequest, family: Family, conversation: Conversation, extra: Block) -> Block:
