@@ -107,6 +107,12 @@ def test_every_call_has_a_plain_id_of_its_own_and_every_result_its_calls(ids: li
     assert called == [plain_id(item.id) for turn in turns for item in turn.items if isinstance(item, Result)]
 
 
+def test_long_ids_that_end_alike_stay_apart() -> None:
+    first, second = (plain_id(f"call_{number}_sig_{'B' * 400}") for number in (1, 2))
+    assert len(first) == len(second) == 64
+    assert first != second
+
+
 def test_results_stand_before_what_the_user_says_beside_them() -> None:
     turns = talk(USER, calling(("a", "f")), {"role": "user", "content": "wait"}, result("a", "1")).turns
     assert [type(item) for item in turns[2].items] == [Result, Text]

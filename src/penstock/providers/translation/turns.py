@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -80,7 +81,9 @@ class Conversation(NamedTuple):
 
 def plain_id(identity: str) -> str:
     """A call's id as Claude takes it, which refuses those of many others: Kimi's have dots and colons (2026-11)."""
-    return _NOT_IN_ID.sub("_", identity)[-64:] or "call"
+    plain = _NOT_IN_ID.sub("_", identity) or "call"
+    # Gemini's carry a signature at their end, and Bedrock takes 64 characters.
+    return plain if len(plain) <= 64 else f"{plain[:31]}_{sha256(identity.encode()).hexdigest()[:32]}"
 
 
 def common_format(image: InlineImage, param: str) -> str:
