@@ -236,7 +236,7 @@ def test_what_a_model_cannot_honour_is_refused_or_left_out_and_named(
 
 
 def test_a_stop_sequence_of_blanks_is_left_out_of_others() -> None:
-    lenient = {"stop": ["\n\n", "END"], "allow_ignored_params": True}
+    lenient: dict[str, Any] = {"stop": ["\n\n", "END"], "allow_ignored_params": True}
     assert said(**lenient)["stop_sequences"] == ["END"]
     assert ignored(asked(**lenient)) == ("stop",)
     assert "stop_sequences" not in said(stop="")

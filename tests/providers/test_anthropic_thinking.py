@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from penstock.providers.anthropic.claude import claude
+from penstock.providers.anthropic.request import ignored
 from penstock.providers.anthropic.thinking import room
 from penstock.providers.translation.proofs import Block, packed, unpacked
-from tests.providers.test_anthropic_request import SONNET, TOOLS, loop, said
+from tests.providers.test_anthropic_request import SONNET, TOOLS, asked, loop, said
 
 THINK = {"enabled": True, "include_reasoning": True}
 SIGNED = {"thinking": "Hm.", "signature": "sig"}
@@ -99,6 +100,10 @@ def test_thoughts_do_not_go_to_a_model_that_has_none() -> None:
 def test_a_tool_loop_that_began_without_thinking_ends_without() -> None:
     assert "thinking" not in said(messages=loop(), tools=TOOLS, extended_thinking=THINK)
     assert "thinking" in said(messages=loop(SIGNED), tools=TOOLS, extended_thinking=THINK)
+    assert ignored(asked(messages=loop(), tools=TOOLS, extended_thinking=THINK)) == ("extended_thinking",)
+    assert ignored(asked(messages=loop(SIGNED), tools=TOOLS, reasoning_effort="low")) == ()
+    lenient: dict[str, Any] = {"messages": loop(), "temperature": 0.5, "allow_ignored_params": True}
+    assert ignored(asked(tools=TOOLS, reasoning_effort="low", **lenient)) == ("reasoning_effort",)
     # A model that thinks adaptively may begin at any time.
     assert "thinking" in said("claude-opus-4-8", messages=loop(), tools=TOOLS, extended_thinking=THINK)
 

@@ -41,8 +41,11 @@ def test_what_the_family_and_the_model_refuse_is_named_once() -> None:
 
 
 def test_nothing_is_refused_for_thinking_that_is_left_out_in_a_tool_loop() -> None:
-    body = sent(messages=CALLED, tools=[WEATHER], reasoning_effort="low", temperature=0.5)
-    assert body["inferenceConfig"] == {"temperature": 0.5}
+    for lenient in (False, True):
+        fields: dict[str, Any] = {"reasoning_effort": "low", "temperature": 0.5, "allow_ignored_params": lenient}
+        outcome = call(bound_request(messages=CALLED, tools=[WEATHER], **fields))
+        assert outcome.sent["inferenceConfig"] == {"temperature": 0.5}
+        assert outcome.ignored == ("reasoning_effort",)
 
 
 def test_other_families_keep_their_stops_and_samplers() -> None:

@@ -10,7 +10,7 @@ from penstock.domain.errors import PenstockError
 from penstock.providers.anthropic import fields
 from penstock.providers.anthropic.claude import Claude, claude
 from penstock.providers.anthropic.fields import FIELDS
-from penstock.providers.anthropic.thinking import Plan, plan, room
+from penstock.providers.anthropic.thinking import Plan, plan, room, thinking_name
 from penstock.providers.translation.proofs import Thinking, unpacked
 from penstock.providers.translation.schemas import closed, of_object
 from penstock.providers.translation.turns import (
@@ -40,8 +40,7 @@ def body(request: BoundRequest) -> bytes:
     """The body of POST /v1/messages. Raises PenstockError for what it cannot say."""
     chat, model = request.chat, claude(request.target_model)
     fields.check(chat)
-    thinks = model.thinking != "none"
-    talk = conversation_of(chat, keeps=lambda thought: thinks and bool(unpacked(thought.text, thought.signature)))
+    talk = _talk(chat, model)
     wanted = plan(chat, model, resumes=_may_think(talk))
     left_out = fields.settle(chat, model, wanted, named=ignored(request) if chat.allow_ignored_params else ())
     tokens, budget = room(chat.max_output, wanted.budget, model)
@@ -69,7 +68,15 @@ def body(request: BoundRequest) -> bytes:
 def ignored(request: BoundRequest) -> tuple[str, ...]:
     """The parameters that are asked for and have no effect on this target."""
     chat, model = request.chat, claude(request.target_model)
-    return fields.ignored(chat, model, plan(chat, model, resumes=True) if chat.allow_ignored_params else Plan())
+    wanted = plan(chat, model, resumes=True)
+    if not wanted.budget or _may_think(_talk(chat, model)):
+        return fields.ignored(chat, model, wanted)
+    return (*fields.ignored(chat, model, Plan()), thinking_name(chat))
+
+
+def _talk(chat: ChatRequest, model: Claude) -> Conversation:
+    thinks = model.thinking != "none"
+    return conversation_of(chat, keeps=lambda thought: thinks and bool(unpacked(thought.text, thought.signature)))
 
 
 def _may_think(talk: Conversation) -> bool:

@@ -43,6 +43,11 @@ def plan(chat: ChatRequest, model: Claude, *, resumes: bool) -> Plan:
     return Plan({"type": "adaptive", **shown}, _effort(level, budget, model))
 
 
+def thinking_name(chat: ChatRequest) -> str:
+    """The parameter that asks for thinking."""
+    return "reasoning_effort" if chat.extended_thinking is None else "extended_thinking"
+
+
 def _effort(level: str | None, budget: int | None, model: Claude) -> str | None:
     """The vendor's word for how much to think; a budget becomes the least effort whose own budget covers it."""
     if budget is not None:

@@ -13,7 +13,7 @@ from penstock.providers.bedrock import limits
 from penstock.providers.bedrock.credentials import Source
 from penstock.providers.bedrock.events import Reader, whole
 from penstock.providers.bedrock.failures import Failures
-from penstock.providers.bedrock.families import family_of
+from penstock.providers.bedrock.families import Family, family_of
 from penstock.providers.bedrock.request import fields_of, honoured, keeps, linked_images, may_think, unsaid, write
 from penstock.providers.bedrock.sign import Keys, Signer
 from penstock.providers.images import ImagesOfOne
@@ -21,7 +21,7 @@ from penstock.providers.spec import Bound
 from penstock.providers.translation.dialect import Call, TranslatedAdapter
 from penstock.providers.translation.fields import Fields
 from penstock.providers.translation.parts import Part
-from penstock.providers.translation.turns import InlineImage, conversation
+from penstock.providers.translation.turns import Conversation, InlineImage, conversation
 from penstock.providers.transport import Headers
 
 _REGION = re.compile(r"bedrock-runtime[a-z-]*\.([a-z0-9-]+)\.")
@@ -64,7 +64,7 @@ class Converse:
             own = {name: None for name in ("temperature", "top_p") if getattr(chat, name) == 1}
             request = msgspec.structs.replace(request, chat=msgspec.structs.replace(chat, **own))
         fields.check(request.chat)
-        said = conversation(chat, keeps=lambda thought: keeps(thought, family))
+        said = _said(request, family)
         request = limits.settled(honoured(request, fields), resumes=may_think(said))
         images, fetcher = {}, ImagesOfOne(self._images)
         for link in linked_images(said):
@@ -90,7 +90,9 @@ class Converse:
     def ignored(self, request: BoundRequest) -> tuple[str, ...]:
         """Parameters that are set and have no effect here."""
         fields = _fields_for(request)
-        return fields.ignored(request.chat) + unsaid(request.chat) + limits.named(honoured(request, fields))
+        taken = honoured(request, fields)
+        resumes = not limits.has_budget(taken) or may_think(_said(request, family_of(request.target_model)))
+        return fields.ignored(request.chat) + unsaid(request.chat) + limits.named(taken, resumes=resumes)
 
     async def _signed(self, path: str, body: bytes) -> Headers:
         if self._bearer is not None:
@@ -104,3 +106,7 @@ class Converse:
 def _fields_for(request: BoundRequest) -> Fields:
     wanted = request.chat.response_format
     return fields_of(request.target_model, json_object=wanted is not None and wanted.type == "json_object")
+
+
+def _said(request: BoundRequest, family: Family) -> Conversation:
+    return conversation(request.chat, keeps=lambda thought: keeps(thought, family))

@@ -8,18 +8,26 @@ from penstock.domain.chat import BoundRequest, ChatRequest
 from penstock.domain.errors import PenstockError
 from penstock.providers.anthropic import fields
 from penstock.providers.anthropic.claude import claude
-from penstock.providers.anthropic.thinking import plan, room
+from penstock.providers.anthropic.thinking import plan, room, thinking_name
 
 # The others stand in the table of the family.
 _OF_THE_MODEL = frozenset(("temperature", "top_p", "top_k", "tool_choice", "stop"))
 _ANSWER_ROOM = 8_192
 
 
-def named(request: BoundRequest) -> tuple[str, ...]:
-    """The parameters that a client lets be ignored and that this model does not take as they are."""
-    if not request.chat.allow_ignored_params:
-        return ()
-    return tuple(name for name, _ in _beyond(request.chat, request.target_model, resumes=True))
+def has_budget(request: BoundRequest) -> bool:
+    """Whether the request asks for thinking that a tool loop may forbid."""
+    target = request.target_model
+    return "claude" in target and plan(request.chat, claude(target), resumes=True).budget > 0
+
+
+def named(request: BoundRequest, *, resumes: bool) -> tuple[str, ...]:
+    """What this model does not take as it is, where the client lets that be ignored, and thinking that is left out."""
+    chat = request.chat
+    names = () if resumes else (thinking_name(chat),)
+    if not chat.allow_ignored_params:
+        return names
+    return (*names, *(name for name, _ in _beyond(chat, request.target_model, resumes=resumes)))
 
 
 def settled(request: BoundRequest, *, resumes: bool) -> BoundRequest:
