@@ -222,6 +222,13 @@ def test_tools_of_the_history_are_declared_even_if_none_may_be_called() -> None:
     assert "additionalModelRequestFields" not in nova
 
 
+def test_another_vendors_names_of_tools_become_ones_that_converse_takes() -> None:
+    calls = [{"id": "t1", "function": {"name": "functions.weather", "arguments": "{}"}}]
+    body = sent(messages=[USER, {"role": "assistant", "tool_calls": calls}, CALLED[2]])
+    assert body["messages"][1]["content"][0]["toolUse"]["name"] == "functions_weather"
+    assert body["toolConfig"]["tools"][0]["toolSpec"]["name"] == "functions_weather"
+
+
 def test_one_call_at_a_time_is_asked_of_claude_in_its_own_words() -> None:
     body = sent(tools=[WEATHER], tool_choice="required", parallel_tool_calls=False)
     assert "toolChoice" not in body["toolConfig"]

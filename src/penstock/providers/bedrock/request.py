@@ -228,7 +228,9 @@ def may_think(conversation: Conversation) -> bool:
 def _tools(chat: ChatRequest, family: Family, conversation: Conversation, extra: Block) -> Block:
     """toolConfig. Converse demands it where the history calls tools, also when the request has none or wants none: then
     their names stand in for them, and Claude is told in its own words not to call any."""
-    called = {item.name: None for turn in conversation.turns for item in turn.items if isinstance(item, Called)}
+    called = {
+        plain_id(item.name): None for turn in conversation.turns for item in turn.items if isinstance(item, Called)
+    }
     specs = [_spec(tool, family) for tool in chat.tools or ()]
     none = chat.tool_choice == "none" or not specs
     if none and not called:
@@ -282,7 +284,7 @@ class _Blocks:
         if isinstance(item, Thought):
             return [_thought(block) for block in unpacked(item.text, item.signature)]
         if isinstance(item, Called):
-            return [{"toolUse": {"toolUseId": plain_id(item.id), "name": item.name, "input": item.arguments}}]
+            return [{"toolUse": {"toolUseId": plain_id(item.id), "name": plain_id(item.name), "input": item.arguments}}]
         if isinstance(item, Result):
             content = [block for part in item.content for block in self._content(part)]
             return [{"toolResult": {"toolUseId": plain_id(item.id), "content": content}}]

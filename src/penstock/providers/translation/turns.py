@@ -80,7 +80,7 @@ class Conversation(NamedTuple):
 
 
 def plain_id(identity: str) -> str:
-    """A call's id as Claude takes it, which refuses those of many others: Kimi's have dots and colons (2026-11)."""
+    """A call's id, or a tool's name, as Claude takes it, which refuses many others': Kimi's have dots (2026-11)."""
     plain = _NOT_IN_ID.sub("_", identity) or "call"
     # Gemini's carry a signature at their end, and Bedrock takes 64 characters.
     return plain if len(plain) <= 64 else f"{plain[:31]}_{sha256(identity.encode()).hexdigest()[:32]}"
