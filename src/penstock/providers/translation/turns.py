@@ -232,5 +232,5 @@ def _image(link: Json, param: str) -> InlineImage | LinkedImage:
     if found is None:
         message = f"Invalid value for '{param}.url': write data:image/TYPE;base64,DATA."
         raise PenstockError("invalid_value", message, param=f"{param}.url")
-    kind = found[1].lower().replace("image/jpg", "image/jpeg")  # which browsers write and no vendor knows
+    kind = found[1].lower().replace("image/jpg", "image/jpeg")  # what many clients write, and OpenAI takes (2026-11)
     return InlineImage(kind, "".join(found[2].split()))
