@@ -1,6 +1,7 @@
 """What an OpenAI server is sent: the client's own bytes, changed only where its profile says so."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -90,6 +91,87 @@ def test_thoughts_of_the_history_go_back_as_the_server_wants_them(field: Any, ke
     said = {"role": "assistant", "content": "a"}
     thought = said | {"reasoning": {"thinking": "hm", "signature": "s"}}
     assert sent(Quirks(reasoning_field=field), messages=[thought])["messages"] == [said | kept]
+
+
+ECHOED = {
+    "reasoning_content": "hm",
+    "reasoning_details": [{"type": "reasoning.text", "text": "hm"}],
+    "thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "s"}],
+    "provider_specific_fields": {"x": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("openai", {}),
+        ("sglang", {"reasoning_content": "hm"}),
+        ("vllm", {"reasoning": "hm"}),
+        ("openrouter", {"reasoning": "hm", "reasoning_details": ECHOED["reasoning_details"]}),
+    ],
+)
+def test_what_clients_echo_of_any_servers_thoughts_is_taken_and_reaches_only_who_knows_it(
+    name: str, kept: dict[str, Any]
+) -> None:
+    said = {"role": "assistant", "content": "a"}
+    assert sent(PROFILES[name].quirks, messages=[said | ECHOED])["messages"] == [said | kept]
+
+
+@pytest.mark.parametrize("field", ["reasoning", *ECHOED])
+def test_a_thought_that_is_null_is_taken_and_left_out(field: str) -> None:
+    said = {"role": "assistant", "content": "a"}
+    assert sent(Quirks(), messages=[said | {field: None}])["messages"] == [said]
+
+
+def test_an_answer_of_the_history_that_has_no_thoughts_changes_nothing() -> None:
+    answer = {"role": "assistant", "content": 'a "reasoning": null, "thinking_blocks"'}
+    schema = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"required": ["reasoning"]}}}
+    body = asked(model="m", messages=[answer], response_format=schema, reasoning_effort="low")
+    assert Body(Quirks()).write(bound(body, target_model="m")) == body
+
+
+def called(identity: str) -> list[dict[str, Any]]:
+    call = {"id": identity, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    answer = {"role": "assistant", "content": None, "tool_calls": [call]}
+    return [answer, {"role": "tool", "tool_call_id": identity, "content": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "identity", "pattern"),
+    [
+        ("openai", "call_" + "a" * 24 + "_sig_" + "b" * 400, r"call_[0-9a-f]{24}"),
+        ("azure", "call_" + "a" * 36, r"call_[0-9a-f]{24}"),
+        ("mistral", "call_" + "a" * 24, r"[0-9a-f]{9}"),
+        ("mistral", "toolu_01A", r"[0-9a-f]{9}"),
+        ("openai", "x" * 40, "x{40}"),
+        ("mistral", "D681PevKs", "D681PevKs"),
+        ("vllm", "chatcmpl-tool-" + "a" * 32, "chatcmpl-tool-a{32}"),
+    ],
+)
+def test_a_calls_id_that_the_server_refuses_becomes_one_that_it_takes_and_so_does_its_results(
+    name: str, identity: str, pattern: str
+) -> None:
+    call, result = sent(PROFILES[name].quirks, messages=called(identity))["messages"]
+    assert re.fullmatch(pattern, call["tool_calls"][0]["id"])
+    assert result["tool_call_id"] == call["tool_calls"][0]["id"]
+    other = sent(PROFILES[name].quirks, messages=[*called("another"), *called(identity)])["messages"]
+    assert other[2:] == [call, result]
+    assert other[0]["tool_calls"][0]["id"] != call["tool_calls"][0]["id"]
+
+
+def test_a_strict_server_gets_no_field_of_a_message_that_it_does_not_know() -> None:
+    notes: dict[str, Any] = {"refusal": None, "annotations": [], "audio": None, "function_call": None, "name": "n"}
+    messages = [
+        {"role": "user", "content": "x", "name": "n"},
+        {"role": "assistant", "content": "a"} | notes,
+        {"role": "assistant", "content": None, "refusal": "I cannot."},
+    ]
+    assert sent(PROFILES["mistral"].quirks, messages=messages)["messages"] == [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": "a"},
+        {"role": "assistant", "content": "I cannot."},
+    ]
+    assert sent(Quirks(), messages=messages)["messages"] == messages
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One turn. ``content`` is text or a list of typed parts; the last five fields are what SDKs echo back."""
+    """One turn. ``content`` is text or a list of typed parts; what stands below ``refusal`` is what SDKs echo back of
+    an answer: thoughts as we write them, servers of our own dialect and other gateways. Of those a null counts too."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[dict[str, Json]] | None = None
@@ -36,10 +37,14 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
-    reasoning: Json = None
+    reasoning: Json = msgspec.UNSET
     annotations: Json = None
     audio: Json = None
     function_call: Json = None
+    reasoning_content: Json = msgspec.UNSET
+    reasoning_details: Json = msgspec.UNSET
+    thinking_blocks: Json = msgspec.UNSET
+    provider_specific_fields: Json = msgspec.UNSET
 
 
 class FunctionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -15,6 +15,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     our name and its own. ``developer_role`` and ``stream_options`` say that it knows those. ``thinking`` is the field
     that turns thinking on, ``reasoning_field`` where its thoughts stand as text (read under both names, sent back under
     this one; None: passed as they are). ``cache_salt``: sends the app's name, so that apps share no prefix cache.
+    ``call_ids`` are the ids of tool calls that it takes: of at most 40 characters, of nine letters and digits, or any;
+    ``strict_messages``: it refuses a message for a field that it does not know.
     Without ``done_mark`` a stream whose choice has finished and that HTTP ended is whole, also when [DONE] is missing.
     """
 
@@ -27,6 +29,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     thinking: Literal["reasoning_effort", "reasoning", "thinking", "chat_template_kwargs"] | None = None
     reasoning_field: Literal["reasoning", "reasoning_content"] | None = None
     cache_salt: bool = False
+    call_ids: Literal["any", "short", "nine"] = "short"
+    strict_messages: bool = False
     done_mark: bool = True
 
 

@@ -26,9 +26,17 @@ def _translate(holder: dict[str, Any]) -> None:
         holder["reasoning"] = {"thinking": thinking}
 
 
-def sent_back(message: dict[str, Any], field: str | None) -> None:
-    """A message of the history with its thoughts as the server wants them back: under ``field``, or not at all."""
-    said = message.pop("reasoning", None)
+# What clients echo of thoughts: our form, those of the servers, and those of other gateways (2026-11).
+ECHOED = ("reasoning", "reasoning_content", "reasoning_details", "thinking_blocks", "provider_specific_fields")
+
+
+def sent_back(message: dict[str, Any], field: str | None, *, details: bool) -> None:
+    """A message of the history with its thoughts as the server wants them back: under ``field`` or not at all, and with
+    their ``reasoning_details`` where it knows those."""
+    echoed = {name: message.pop(name, None) for name in ECHOED}
+    said = echoed["reasoning"] or echoed["reasoning_content"]
     text = said.get("thinking") if isinstance(said, dict) else said
     if field is not None and isinstance(text, str) and text:
         message[field] = text
+    if details and echoed["reasoning_details"]:
+        message["reasoning_details"] = echoed["reasoning_details"]

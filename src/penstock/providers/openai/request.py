@@ -1,13 +1,12 @@
 """A bound request as a body for one server of the OpenAI dialect: the client's bytes where nothing has to change."""
 
-from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
 from penstock.domain.chat import BoundRequest, ChatRequest, ExtendedThinking
-from penstock.providers.openai.reasoning import sent_back
+from penstock.providers.openai.messages import Messages
 from penstock.providers.spec import Quirks
 from penstock.providers.translation.fields import Field, FieldTable, Handling
 
@@ -51,6 +50,7 @@ class Body:
 
     def __init__(self, quirks: Quirks) -> None:
         self._quirks = quirks
+        self._messages = Messages(quirks)
         self._dropped = (*_OURS, *quirks.refuses, *quirks.ignores)
         touched = [*self._dropped, *(ours for ours, _ in quirks.renames)]
         if quirks.max_tokens_field is not None:
@@ -67,7 +67,7 @@ class Body:
         """
         chat, raw = request.chat, request.raw
         ask_usage = self._quirks.stream_options and chat.stream and not chat.wants_usage_chunk
-        messages = self._has_foreign_messages(chat, raw)
+        messages = self._messages.are_foreign(chat, raw)
         if (
             request.target_model == chat.model
             and not ask_usage
@@ -83,7 +83,7 @@ class Body:
         if ask_usage:
             fields["stream_options"] = msgspec.Raw(b'{"include_usage":true}')
         if messages:
-            fields["messages"] = _json(list(self._messages(msgspec.json.decode(fields["messages"]))))
+            fields["messages"] = msgspec.Raw(self._messages.adapted(fields["messages"]))
         if self._quirks.cache_salt and request.isolation:
             fields["cache_salt"] = _json(request.isolation)
         return msgspec.json.encode(fields)
@@ -103,19 +103,6 @@ class Body:
             fields[quirks.max_tokens_field] = _json(chat.max_output)
         if chat.extended_thinking is not None and quirks.thinking is not None:
             _think(fields, chat.extended_thinking, quirks.thinking)
-
-    def _has_foreign_messages(self, chat: ChatRequest, raw: bytes) -> bool:
-        """Whether a message holds what the server does not know: our form of thoughts, or the developer's role."""
-        if b'"reasoning"' in raw and any(message.reasoning is not None for message in chat.messages):
-            return True
-        return not self._quirks.developer_role and any(message.role == "developer" for message in chat.messages)
-
-    def _messages(self, messages: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-        for message in messages:
-            sent_back(message, self._quirks.reasoning_field)
-            if message["role"] == "developer" and not self._quirks.developer_role:
-                message["role"] = "system"
-            yield message
 
 
 def _think(fields: dict[str, msgspec.Raw], asked: ExtendedThinking, way: str) -> None:
