@@ -10,7 +10,6 @@ from penstock.providers import faults
 _STATUS = {
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
-    "insufficient_quota": 429,
     "overloaded": 503,
     "overloaded_error": 503,
     "server_overloaded": 503,
@@ -24,10 +23,16 @@ _STATUS = {
     "permission_error": 403,
     "model_not_found": 404,
 }
-# OpenAI and vLLM; llama.cpp; Groq, Mistral; xAI.
+# An account without money, whatever the status: no wait helps, though OpenAI says 429 (2026-11-23, its error codes).
+_UNPAID = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
+# OpenAI and vLLM; llama.cpp; Groq, Mistral; xAI; SGLang and vLLM 1; LM Studio; TGI and Together (2026-11).
 _TOO_LONG = re.compile(
     r"(?i)maximum context length|exceeds the available context|too large for model|maximum prompt length"
+    r"|longer than the (?:model's context length|maximum model length)|context length of only"
+    r"|`inputs` (?:must have less than|tokens \+ `max_new_tokens` must be)"
 )
+# OpenAI's 429 for a request that is by itself above the tokens of a minute.
+_TOO_LARGE = re.compile(r"Request too large for .{1,200}tokens must be reduced", re.DOTALL)
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, *, credential: str | None) -> UpstreamError:
@@ -35,7 +40,10 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, credential:
     fault = faults.read_fault(body, credential=credential)
     if status == 200:
         status = _status(fault)
-    if status in (400, 413, 422) and fault.message and _TOO_LONG.search(fault.message):
+    said = fault.message or ""
+    if fault.code in _UNPAID or fault.type in _UNPAID:
+        status = 402
+    elif (status in (400, 413, 422) and _TOO_LONG.search(said)) or (status == 429 and _TOO_LARGE.search(said)):
         fault.code = "context_length_exceeded"
     return faults.from_status(status, headers, fault)
 
