@@ -11,6 +11,7 @@ from tests.providers.vendors.gemini import KEY
 
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "Now", "parameters": {"type": "object"}}}
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
+BIG = {"enabled": True, "budget_tokens": 60_000}
 SIGNED = "call_1_sig_Ab-_ww"
 
 
@@ -212,6 +213,16 @@ def test_the_signature_of_a_thought_stands_for_that_of_a_call_that_has_none() ->
             {"thinkingLevel": "MEDIUM", "includeThoughts": True},
         ),
         ("gemini-3-flash", {"extended_thinking": {"enabled": True, "budget_tokens": 30000}}, {"thinkingLevel": "HIGH"}),
+        ("gemini-2.5-flash", {"extended_thinking": BIG}, {"thinkingBudget": 24576}),
+        ("gemini-2.5-pro", {"extended_thinking": BIG}, {"thinkingBudget": 32768}),
+        ("gemini-2.5-flash", {"extended_thinking": {"enabled": False}}, {"thinkingBudget": 0}),
+        (
+            "gemini-2.5-flash",
+            {"extended_thinking": {"enabled": False, "include_reasoning": True}, "reasoning_effort": "high"},
+            {"thinkingBudget": 0},
+        ),
+        ("gemini-2.5-pro", {"extended_thinking": {"enabled": False}}, {"thinkingBudget": 128}),
+        ("gemini-3.1-pro", {"extended_thinking": {"enabled": False}}, {"thinkingLevel": "LOW"}),
     ],
 )
 def test_thinking_is_asked_for_as_the_model_s_generation_takes_it(
@@ -220,8 +231,9 @@ def test_thinking_is_asked_for_as_the_model_s_generation_takes_it(
     assert sent(model=model, **fields)["generationConfig"] == {"thinkingConfig": config}
 
 
-def test_no_thinking_is_asked_for_unless_the_request_does() -> None:
-    assert "generationConfig" not in sent(extended_thinking={"enabled": False, "include_reasoning": True})
+def test_a_model_that_does_not_think_is_not_asked_to_stop() -> None:
+    off = {"enabled": False, "include_reasoning": True}
+    assert "generationConfig" not in sent(extended_thinking=off, model="gemini-2.0-flash")
 
 
 @pytest.mark.parametrize("fields", [{"min_p": 0.1}, {"parallel_tool_calls": False}, {"modalities": ["audio"]}])

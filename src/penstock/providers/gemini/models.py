@@ -16,8 +16,8 @@ _FEWER_LEVELS = (
 # The budgets behind the efforts are those of Google's own OpenAI-compatible endpoint (2026-11-23, its documentation).
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576}
 _EFFORT_LEVELS = {"none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM"}
-# Gemini 2.5 Pro cannot stop thinking: "Budget 0 is invalid".
-_LEAST_BUDGETS = (("gemini-2.5-pro", 128),)
+# The least and most that a model takes (2026-11-23, the same page); 2.5 Pro cannot stop thinking.
+_PRO, _PRO_BUDGETS, _OTHER_BUDGETS = "gemini-2.5-pro", (128, 32_768), (0, 24_576)
 _DYNAMIC_BUDGET = -1
 
 
@@ -33,17 +33,23 @@ def validates_calls(model: str) -> bool:
 
 def thinking(model: str, chat: ChatRequest) -> dict[str, Json] | None:
     """``thinkingConfig`` for what the request asks; None leaves the model to its default."""
-    extended = chat.extended_thinking if chat.extended_thinking and chat.extended_thinking.enabled else None
+    extended, effort = chat.extended_thinking, chat.reasoning_effort
+    if extended is not None and not extended.enabled:
+        if not validates_calls(model):  # it is from before 2.5, and does not think
+            return None
+        extended, effort = None, "none"
     budget = extended.budget_tokens if extended else None
     config: dict[str, Json] = {"includeThoughts": True} if extended and extended.include_reasoning else {}
     if is_budgeted(model):
-        if budget is None and chat.reasoning_effort is not None:
-            least = next((least for name, least in _LEAST_BUDGETS if _bare(model).startswith(name)), 0)
-            budget = max(_BUDGETS[chat.reasoning_effort], least)
-        if budget is not None or extended:
-            config["thinkingBudget"] = _DYNAMIC_BUDGET if budget is None else budget
-    elif budget is not None or chat.reasoning_effort is not None:
-        config["thinkingLevel"] = _level(model, _wanted(budget, chat.reasoning_effort))
+        if budget is None and effort is not None:
+            budget = _BUDGETS[effort]
+        if budget is not None:
+            least, most = _PRO_BUDGETS if _bare(model).startswith(_PRO) else _OTHER_BUDGETS
+            config["thinkingBudget"] = min(max(budget, least), most)
+        elif extended:
+            config["thinkingBudget"] = _DYNAMIC_BUDGET
+    elif budget is not None or effort is not None:
+        config["thinkingLevel"] = _level(model, _wanted(budget, effort))
     return config or None
 
 

@@ -39,7 +39,7 @@ FIELDS: FieldTable = {
     "tool_choice": Field(_T, "functionCallingConfig"),
     "parallel_tool_calls": Field(_R, "Gemini cannot be kept from parallel calls"),
     "reasoning_effort": Field(_T, "thinkingLevel, for Gemini 2.5 thinkingBudget"),
-    "extended_thinking": Field(_T, "thinkingLevel, for Gemini 2.5 thinkingBudget; includeThoughts"),
+    "extended_thinking": Field(_T, "thinkingLevel, for Gemini 2.5 thinkingBudget within its bounds; includeThoughts"),
     "modalities": Field(_R, "text only"),
     **dict.fromkeys(("user", "metadata", "store", "prediction", "service_tier", "safety_identifier"), Field(_I)),
     **dict.fromkeys(("prompt_cache_key", "audio", "verbosity"), Field(_I)),
