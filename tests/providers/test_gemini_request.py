@@ -65,6 +65,13 @@ def test_images_go_inline_and_linked_ones_are_fetched() -> None:
     assert parts[1] == {"inlineData": {"mimeType": "image/png", "data": fetched}}
 
 
+@pytest.mark.parametrize("kind", ["image/jpg", "IMAGE/JPG"])
+def test_a_jpeg_by_its_short_name_goes_by_its_right_one(kind: str) -> None:
+    content = [{"type": "image_url", "image_url": {"url": f"data:{kind};base64,QUJD"}}]
+    (part,) = sent(messages=[{"role": "user", "content": content}])["contents"][0]["parts"]
+    assert part == {"inlineData": {"mimeType": "image/jpeg", "data": "QUJD"}}
+
+
 def test_sampling_and_bounds_become_a_generation_config() -> None:
     body = sent(
         max_tokens=9,
@@ -142,6 +149,12 @@ def test_calls_and_results_go_back_with_their_names_ids_and_signatures() -> None
 def test_text_from_a_tool_is_its_output() -> None:
     user = sent(messages=history(called("c"), answer="rain"))["contents"][2]
     assert user["parts"][0]["functionResponse"]["response"] == {"output": "rain"}
+
+
+@pytest.mark.parametrize("answer", ['{"id":12345678901234567}', '{"a":{"$ref":"#/x"}}', '{"a":"unfinished'])
+def test_an_answer_that_an_object_of_theirs_cannot_hold_stays_text(answer: str) -> None:
+    user = sent(messages=history(called("c"), answer=answer))["contents"][2]
+    assert user["parts"][0]["functionResponse"]["response"] == {"output": answer}
 
 
 def test_only_the_first_call_of_another_model_gets_the_documented_stand_in_for_a_signature() -> None:

@@ -1,5 +1,6 @@
 """Our chat request as Gemini's GenerateContentRequest."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -55,6 +56,8 @@ _RENAMED = {
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
+# In a Struct every number is a double, and "$ref" names a part of the result (2026-11-23, the API's own refusal).
+_NO_STRUCT = re.compile(r'"\$ref"|\d{16}')
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 _raw_object = msgspec.json.Decoder(dict[str, Any])
 
@@ -135,6 +138,8 @@ def _result(item: Result, nested: bool) -> list[Json]:
 
 
 def _object(text: str) -> dict[str, Json]:
+    if _NO_STRUCT.search(text):
+        return {"output": text}
     try:
         return _raw_object.decode(text)
     except (ValueError, RecursionError):
