@@ -208,6 +208,13 @@ def test_a_project_that_may_not_use_the_api_is_the_operator_s_concern() -> None:
     assert (failure.code, "location" in failure.message) == ("upstream_misconfigured", False)
 
 
+def test_an_account_without_money_is_no_limit_that_passes() -> None:
+    error = {"code": 429, "message": "Your prepayment credits are depleted.", "status": "RESOURCE_EXHAUSTED"}
+    failure = call(plainly(json.dumps({"error": error}).encode(), "429 No")).failure
+    assert failure is not None
+    assert (failure.code, failure.retry_after_s) == ("upstream_misconfigured", None)
+
+
 def test_an_error_never_quotes_the_key() -> None:
     error = {"code": 400, "message": f"bad {KEY} there", "status": "INVALID_ARGUMENT"}
     failure = call(plainly(json.dumps({"error": error}).encode(), "400 No")).failure

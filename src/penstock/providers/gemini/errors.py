@@ -12,6 +12,7 @@ from penstock.providers.faults import Fault
 
 # 2026-11-23, the API's own words.
 _TOO_LONG = re.compile(r"input token count.{0,40}exceeds the maximum", re.IGNORECASE | re.DOTALL)
+_UNPAID = re.compile(r"credits are depleted", re.IGNORECASE)  # a 429 that no wait ends
 _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
@@ -49,6 +50,8 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes, credential:
             status = 401  # a wrong key comes as 400 INVALID_ARGUMENT with reason API_KEY_INVALID
         elif error.status == "FAILED_PRECONDITION":
             status = 403  # billing or the country of the operator's project
+    elif status == 429 and _UNPAID.search(error.message or ""):
+        status = 402
     found = next((detail.retry_delay for detail in details if detail.retry_delay), None)
     if found and "retry-after" not in headers and (delay := _SECONDS.fullmatch(found)):
         headers = {**headers, "retry-after": str(math.ceil(float(delay[1])))}
