@@ -31,6 +31,39 @@ def test_a_prompt_that_is_too_long_is_told_as_that_in_any_servers_words(status: 
     assert told(status, {"error": {"message": message, "code": status}}) == ("context_length_exceeded", message, None)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"detail": [{"type": "extra_forbidden", "loc": ["body", "foo"], "msg": "No extra inputs."}]},
+        {"object": "error", "message": {"detail": [{"msg": "No extra inputs."}]}, "type": "invalid_request_error"},
+        [{"error": {"code": 400, "message": "No extra inputs.", "status": "INVALID_ARGUMENT"}}],
+        {"error": ["No extra inputs."]},
+        {"error": {"message": {"text": 1}, "detail": "No extra inputs."}},
+    ],
+)
+def test_a_servers_words_are_found_in_whatever_shape_they_come(body: Any) -> None:
+    assert told(422, body)[:2] == ("upstream_refused", "The upstream refused the request: No extra inputs.")
+
+
+@pytest.mark.parametrize("body", [[], [[]], {"error": 7}, [7], {"detail": [None]}, 7, None, {}])
+def test_a_server_without_words_is_told_by_its_status(body: Any) -> None:
+    assert told(422, body)[:2] == ("upstream_refused", "The upstream refused the request (status 422).")
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("token_limit_exceeded", "token_limit_exceeded"),
+        ("key_not_found_error", "key_not_found_error"),
+        ("bad sk-abcdefghijkl", "bad [masked]"),
+        ("bad key_abcdef12345", "bad [masked]"),
+        ("Bearer abcdefgh12", "[masked]"),
+    ],
+)
+def test_a_secret_is_masked_and_a_word_is_not(message: str, shown: str) -> None:
+    assert told(422, {"error": {"message": message}})[1] == f"The upstream refused the request: {shown}"
+
+
 def test_a_rate_limit_stays_one() -> None:
     message = "Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Used 29000, Requested 4000."
     code, _, wait = told(429, {"error": {"message": message, "type": "tokens", "code": "rate_limit_exceeded"}})

@@ -5,6 +5,7 @@ The upstream's message is passed on after anything that looks like a credential 
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -19,8 +20,10 @@ from penstock.providers.outbound.failures import (
     TransportError,
 )
 
-# After a blank only what has a digit: "key provided" is no secret.
-_SECRET = re.compile(r"(?i)\b(?:sk|pk|inf|pst|key|bearer|token)(?:[-_]|[ ](?=[A-Za-z_\-.]*[0-9]))[A-Za-z0-9_\-.]{8,}")
+# After a blank or a plain word only what has a digit: "key provided" and "token_limit_exceeded" are no secrets.
+_SECRET = re.compile(
+    r"(?i)\b(?:(?:sk|pk|inf|pst)[-_]|(?:sk|pk|inf|pst|key|bearer|token)[-_ ](?=[A-Za-z_\-.]*[0-9]))[A-Za-z0-9_\-.]{8,}"
+)
 _MASK = "[masked]"
 _MAX_MESSAGE = 500
 
@@ -50,6 +53,9 @@ class _FaultBody(msgspec.Struct):
     error: Fault | str | None = None
     message: str | None = None
     detail: str | None = None
+
+
+_one_or_more = msgspec.json.Decoder(_FaultBody | list[_FaultBody])
 
 
 def from_transport(error: TransportError) -> UpstreamError:
@@ -90,7 +96,7 @@ def read_fault(body: bytes, *, credential: str | None = None) -> Fault:
     """The code of an upstream's error body and its message without secrets: ours, should it quote it, and what looks
     like one, cut to 500 characters. Empty when the body is not JSON of a known shape."""
     try:
-        parsed = msgspec.json.decode(body, type=_FaultBody)
+        parsed = _read(body)
     except (ValueError, RecursionError):
         return Fault()
     if isinstance(parsed.error, str):
@@ -99,6 +105,24 @@ def read_fault(body: bytes, *, credential: str | None = None) -> Fault:
         fault = parsed.error or Fault(message=parsed.message or parsed.detail)
     fault.message = masked(fault.message, credential)
     return fault
+
+
+def _read(body: bytes) -> _FaultBody:
+    """An error body; Gemini's OpenAI endpoint sends a list of one, and pydantic's validation words of any depth."""
+    try:
+        found: _FaultBody | list[_FaultBody] = _one_or_more.decode(body)
+        return found[0] if isinstance(found, list) else found
+    except (msgspec.ValidationError, IndexError):
+        return _FaultBody(error=_words(msgspec.json.decode(body)))
+
+
+def _words(said: Any) -> str | None:
+    """The first words of an error of no known shape."""
+    if isinstance(said, str):
+        return said
+    if isinstance(said, dict):
+        said = [said.get(name) for name in ("error", "message", "detail", "msg")]
+    return next(filter(None, map(_words, said)), None) if isinstance(said, list) else None
 
 
 def masked(text: str | None, credential: str | None) -> str | None:
