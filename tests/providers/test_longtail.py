@@ -153,6 +153,27 @@ def test_a_plain_answer_is_read_and_its_request_said() -> None:
     assert "user" not in sent
 
 
+def test_a_history_of_another_vendor_is_said_so_that_any_takes_it() -> None:
+    long = "call_1_sig_" + "a" * 400
+    made = {"id": long, "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    answer, result, refused = call(
+        plainly(),
+        messages=[
+            {"role": "assistant", "content": None, "tool_calls": [made], "reasoning_content": "hm"},
+            {"role": "tool", "tool_call_id": long, "content": "1"},
+            {"role": "assistant", "content": None, "refusal": "I cannot."},
+        ],
+    ).sent["messages"]
+    assert len(answer["tool_calls"][0]["id"]) <= 40
+    assert answer == {"role": "assistant", "tool_calls": [made | {"id": result["tool_call_id"]}]}
+    assert refused == {"role": "assistant", "content": "I cannot."}
+
+
+def test_thinking_that_is_off_wins_over_an_effort() -> None:
+    outcome = call(plainly(), reasoning_effort="high", extended_thinking={"enabled": False})
+    assert "reasoning_effort" not in outcome.sent
+
+
 def test_a_streamed_answer_is_relayed_with_thoughts_and_usage() -> None:
     outcome = call(streamed(*DOUBLE.events(Answer(thinking="let me see"))), stream=True)
     assert outcome.done

@@ -8,6 +8,7 @@ import msgspec
 from penstock.domain.chat import BoundRequest, Json
 from penstock.domain.errors import PenstockError
 from penstock.providers.spec import Images
+from penstock.providers.translation.call_ids import short
 from penstock.providers.translation.fields import Field, FieldTable, Handling
 
 _PASSED = ("temperature", "top_p", "stop", "tools", "tool_choice")
@@ -46,12 +47,20 @@ async def arguments(request: BoundRequest, images: Images) -> dict[str, Json]:
     given |= {"model": request.target_model, "stream": bool(chat.stream), "messages": []}
     for at, message in enumerate(sent["messages"]):
         kept = {name: message[name] for name in _OF_MESSAGE if message.get(name) is not None}
+        if kept.keys() == {"role"}:
+            kept["content"] = message.get("refusal") or ""
+        if "tool_calls" in kept:
+            kept["tool_calls"] = [call | {"id": short(call.get("id") or "")} for call in kept["tool_calls"]]
+        if "tool_call_id" in kept:
+            kept["tool_call_id"] = short(kept["tool_call_id"])
         if isinstance(content := kept.get("content"), list):
             where = f"messages[{at}].content"
             kept["content"] = [await _part(part, f"{where}[{number}]", images) for number, part in enumerate(content)]
         given["messages"].append(kept)
     thinking = chat.extended_thinking
-    if thinking is not None and thinking.enabled:
+    if thinking is not None and not thinking.enabled:
+        given.pop("reasoning_effort", None)  # no word for none that all of them take
+    elif thinking is not None:
         budget = thinking.budget_tokens or 8192
         given["reasoning_effort"] = "low" if budget <= 2048 else "medium" if budget <= 8192 else "high"
     if chat.stream:

@@ -10,15 +10,13 @@ import msgspec
 from penstock.domain.chat import ChatRequest, Message
 from penstock.providers.openai.reasoning import ECHOED, sent_back
 from penstock.providers.spec import Quirks
-from penstock.providers.translation.call_ids import shortened
+from penstock.providers.translation.call_ids import LONGEST, short, shortened
 
-# 2026-11-23, OpenAI: "string too long. Expected a string with maximum length 40".
-_LONGEST_ID = 40
 # 2026-11-23, Mistral: "must be a-z, A-Z, 0-9, with a length of 9".
 _MISTRAL_ID = re.compile(r"[a-zA-Z0-9]{9}")
 _FITS: dict[str, Callable[[str], object]] = {
     "any": lambda _: True,
-    "short": lambda identity: len(identity) <= _LONGEST_ID,
+    "short": lambda identity: len(identity) <= LONGEST,
     "nine": _MISTRAL_ID.fullmatch,
 }
 _thoughts = attrgetter(*ECHOED)  # on the hot path: a loop over the names costs ten times as much
@@ -68,7 +66,7 @@ class Messages:
     def _id(self, identity: str) -> str:
         if self._fits(identity):
             return identity
-        return shortened(identity, 9) if self._quirks.call_ids == "nine" else f"call_{shortened(identity, 24)}"
+        return shortened(identity, 9) if self._quirks.call_ids == "nine" else short(identity)
 
 
 def _strictly(message: dict[str, Any]) -> dict[str, Any]:
