@@ -77,6 +77,12 @@ def test_a_refused_parameter_is_a_400_that_names_it_and_an_ignored_one_is_named_
     assert (heard.ignored, heard.sent["temperature"], "seed" in heard.sent) == (("seed",), 0, False)
 
 
+@pytest.mark.parametrize("given", [{}, {"include_obfuscation": False}])
+def test_the_usage_is_asked_for_beside_what_the_client_asks_of_the_stream(given: dict[str, bool]) -> None:
+    assert sent(Quirks(), stream=True, stream_options=given)["stream_options"] == given | {"include_usage": True}
+    assert sent(Quirks(), stream=True)["stream_options"] == {"include_usage": True}
+
+
 def test_the_developers_role_becomes_the_systems_where_the_server_knows_only_that() -> None:
     messages = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "x"}]
     assert sent(Quirks(), messages=messages)["messages"] == messages

@@ -92,7 +92,7 @@ class ResponseFormat(msgspec.Struct, frozen=True):
     json_schema: JsonSchemaSpec | None = None
 
 
-class StreamOptions(msgspec.Struct, frozen=True):
+class StreamOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """``stream_options``."""
 
     include_usage: bool = False

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.domain.chat import BoundRequest, ChatRequest, ExtendedThinking
+from penstock.domain.chat import BoundRequest, ChatRequest, ExtendedThinking, StreamOptions
 from penstock.providers.openai.messages import Messages
 from penstock.providers.spec import Quirks
 from penstock.providers.translation.fields import Field, FieldTable, Handling
@@ -81,7 +81,8 @@ class Body:
         self._adapt(fields, chat)
         fields["model"] = _json(request.target_model)
         if ask_usage:
-            fields["stream_options"] = msgspec.Raw(b'{"include_usage":true}')
+            usage = StreamOptions(True, chat.stream_options.include_obfuscation if chat.stream_options else None)
+            fields["stream_options"] = _json(usage)
         if messages:
             fields["messages"] = msgspec.Raw(self._messages.adapted(fields["messages"]))
         if self._quirks.cache_salt and request.isolation:
