@@ -3,6 +3,8 @@
 Many templates, SmolLM2's among them, silently drop tool calls and tool results (2026-11), so both become text here.
 """
 
+from operator import itemgetter
+
 import msgspec
 
 from penstock.domain.chat import ChatRequest, Json, Message, Tool
@@ -17,7 +19,21 @@ def rendered(chat: ChatRequest, tools: list[Tool]) -> list[dict[str, str]]:
 
     Raises PenstockError unsupported_parameter for parts that are not text.
     """
-    messages = [_message(message, at) for at, message in enumerate(chat.messages)]
+    messages: list[dict[str, str]] = []
+    calls: dict[str, tuple[int, str]] = {}  # of the last answer: place and name by id
+    results: list[tuple[int, dict[str, str]]] = []
+    for at, message in enumerate(chat.messages):
+        if message.role == "tool":
+            place, name = calls.get(message.tool_call_id or "", (len(calls), message.name or ""))
+            results.append((place, _result(name, _text(message.content, at))))
+            continue
+        messages += _in_order(results)
+        results = []
+        if message.role == "assistant":
+            made = message.tool_calls or ()
+            calls = {call.id: (number, call.function.name) for number, call in enumerate(made)}
+        messages.append(_message(message, at))
+    messages += _in_order(results)
     if tools:
         if messages[0]["role"] == "system":
             messages[0]["content"] += "\n\n" + _described(tools)
@@ -26,10 +42,18 @@ def rendered(chat: ChatRequest, tools: list[Tool]) -> list[dict[str, str]]:
     return messages
 
 
+def _in_order(results: list[tuple[int, dict[str, str]]]) -> list[dict[str, str]]:
+    """Results in the order of their calls, whatever came first: text holds no ids to tell them apart by."""
+    return [result for _, result in sorted(results, key=itemgetter(0))]
+
+
+def _result(name: str, text: str) -> dict[str, str]:
+    named = f"{name}: {text}" if name else text
+    return {"role": "user", "content": f"<tool_response>\n{named}\n</tool_response>"}
+
+
 def _message(message: Message, at: int) -> dict[str, str]:
-    text = _text(message.content, at)
-    if message.role == "tool":
-        return {"role": "user", "content": f"<tool_response>\n{text}\n</tool_response>"}
+    text = _text(message.refusal if message.content is None else message.content, at)
     if message.role == "assistant" and message.tool_calls:
         calls = "\n".join(_call(call.function.name, call.function.arguments) for call in message.tool_calls)
         return {"role": "assistant", "content": f"{text}\n{calls}" if text else calls}
