@@ -276,6 +276,49 @@ def test_a_failure_after_the_first_event_is_final_and_counts_against_the_target(
     run(test)
 
 
+def head(status: str, header: bytes, body: bytes = b"{}", *, missing: int = 0) -> Script:
+    """Answers with these bytes, and goes before the last ones that it announced."""
+
+    async def script(exchange: Exchange) -> None:
+        length = b"content-length: %d\r\n\r\n" % (len(body) + missing)
+        await exchange.send(b"HTTP/1.1 %s\r\n%s\r\n%s" % (status.encode(), header, length) + body)
+        exchange.close()
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("failing", "code"),
+    [
+        (head("429 Busy", b"retry-after: \xb2"), "upstream_rate_limited"),
+        (head("503 Busy", b"retry-after: " + b"9" * 5000), "upstream_overloaded"),
+        (head("429 Busy", b"retry-after-ms: \xb9"), "upstream_rate_limited"),
+        (head("200 OK", b"x: y", '{"error":{"message":"no","code":"²"}}'.encode()), "upstream_error"),
+        (head("200 OK", b"x: y", b'{"error":{"message":"no","code":"%s"}}' % (b"4" * 5000)), "upstream_error"),
+    ],
+)
+def test_figures_that_are_no_number_are_passed_over(tmp_path: Path, failing: Script, code: str) -> None:
+    async def test() -> None:
+        async with lab(tmp_path, {"first": failing, "second": says("Hello.")}) as worker:
+            assert (await worker.ask()).legs == [("first/up", code), ("second/up", "completed")]
+
+    run(test)
+
+
+def test_a_status_keeps_its_meaning_when_its_body_breaks_off(tmp_path: Path) -> None:
+    async def test() -> None:
+        refused = head("400 Bad", b"content-type: application/json", b'{"err', missing=9)
+        async with lab(tmp_path, {"first": refused, "second": says("never")}) as worker:
+            answer = await worker.ask()
+            assert (answer.status, answer.legs) == (400, [("first/up", "upstream_refused")])
+            worker.upstreams["first"].script = head("429 Busy", b"retry-after: 600", b'{"err', missing=9)
+            answer = await worker.ask()
+            assert answer.legs == [("first/up", "upstream_rate_limited"), ("second/up", "completed")]
+            assert worker.board.health("first/up").rest_until == worker.clock() + 600
+
+    run(test)
+
+
 def test_what_took_long_to_fail_is_not_asked_again_of_the_same_target(tmp_path: Path) -> None:
     async def test() -> None:
         async with lab(tmp_path, {"only": refuses("500 Oops")}) as worker:

@@ -189,6 +189,19 @@ def test_a_connection_that_goes_before_the_head_is_an_error_before_the_answer(
     assert not heard.opened
 
 
+@only(lambda vendor: vendor.kind != "any-llm")  # there the library reads the body
+@modes
+def test_a_refusal_whose_body_breaks_off_is_told_by_its_status(lane: Lane, fields: dict[str, Any]) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 429 Busy\r\nretry-after: 7\r\ncontent-length: 99\r\n\r\n{")
+        exchange.close()
+
+    heard = lane.hear(script, **fields)
+    assert_failed(heard, "upstream_rate_limited")
+    assert heard.error is not None
+    assert heard.error.retry_after_s == 7
+
+
 @modes
 def test_an_upstream_that_does_not_speak_http_is_an_error(lane: Lane, fields: dict[str, Any]) -> None:
     async def script(exchange: Exchange) -> None:

@@ -86,10 +86,16 @@ def from_status(status: int, headers: Mapping[str, str], fault: Fault) -> Upstre
 def _retry_after(headers: Mapping[str, str]) -> int:
     """Whole seconds of Retry-After, at most an hour; 1 where it is absent or a date. OpenAI and Azure may send
     retry-after-ms in its place (2026-11)."""
-    if (ms := headers.get("retry-after-ms", "").partition(".")[0]).isdigit():
-        return min(max(-(-int(ms) // 1000), 1), 3600)
-    wait = headers.get("retry-after", "").partition(".")[0]
-    return min(max(int(wait), 1), 3600) if wait.isdigit() else 1
+    ms = whole_number(headers.get("retry-after-ms", "").partition(".")[0])
+    if ms is not None:
+        return min(max(-(-ms // 1000), 1), 3600)
+    return min(max(whole_number(headers.get("retry-after", "").partition(".")[0]) or 1, 1), 3600)
+
+
+def whole_number(text: str) -> int | None:
+    """The number that an upstream wrote in figures, None where it wrote something else; of one with more than ten only
+    that it is large. ``int`` alone raises for thousands of figures, and ``isdigit`` takes some that ``int`` does not."""
+    return int(text.lstrip("0")[:10] or "0") if text.isascii() and text.isdigit() else None
 
 
 def read_fault(body: bytes, *, credential: str | None = None) -> Fault:

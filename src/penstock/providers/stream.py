@@ -9,6 +9,21 @@ from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
 
+_ERROR_BODY_LIMIT = 64 * 1024
+
+
+async def error_body(response: Response) -> bytes:
+    """The body of an answer that is none, as far as it is of use and arrives: a status that says what is wrong keeps
+    saying it when the body breaks off. Raises TransportError for a 200, which says nothing."""
+    body = b""
+    try:
+        while len(body) < _ERROR_BODY_LIMIT and (block := await response.block()):
+            body += block
+    except TransportError:
+        if response.status == 200:
+            raise
+    return body
+
 
 class UpstreamStream(ABC):
     """Reads blocks of the body and hands out events, all that came before a failure first, then raises UpstreamError.

@@ -12,11 +12,10 @@ from penstock.providers.openai.refusals import refusal
 from penstock.providers.openai.request import Body, table
 from penstock.providers.openai.usage import ABSENT, read_usage
 from penstock.providers.spec import Bound, Quirks
+from penstock.providers.stream import error_body
 from penstock.providers.translation.fields import Fields
 from penstock.providers.translation.parts import Whole
 from penstock.providers.transport import Headers, Transport
-
-_ERROR_BODY_LIMIT = 64 * 1024
 
 
 class _Answer(msgspec.Struct):
@@ -106,9 +105,7 @@ class OpenAIAdapter:
 
     async def _refusal(self, response: Response) -> UpstreamError:
         """Why the answer is none: its status, or what stands in place of the stream that was asked for."""
-        body = b""
-        while len(body) < _ERROR_BODY_LIMIT and (block := await response.block()):
-            body += block
+        body = await error_body(response)
         if response.status == 200 and not faults.read_fault(body).message:
             return UpstreamError("upstream_error", "The upstream answered a streamed request without a stream.")
         return refusal(response.status, response.headers, body, credential=self._credential)

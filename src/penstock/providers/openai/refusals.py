@@ -51,7 +51,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, credential:
 def _status(fault: faults.Fault) -> int:
     """The status that the error itself names, in figures or in words; 500 when it names none."""
     for said in (fault.code, fault.type):
-        known = _STATUS.get(str(said)) or (int(said) if str(said).isdigit() and said is not None else 0)
+        known = _STATUS.get(str(said)) or faults.whole_number(str(said)) or 0
         if 400 <= known < 600:
             return known
     return 500

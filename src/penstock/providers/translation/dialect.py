@@ -12,11 +12,9 @@ from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
-from penstock.providers.stream import UpstreamStream
+from penstock.providers.stream import UpstreamStream, error_body
 from penstock.providers.translation.parts import Frames, Part, Whole, folded
 from penstock.providers.transport import Headers, Transport
-
-_ERROR_BODY_LIMIT = 64 * 1024
 
 
 class Call(NamedTuple):
@@ -98,10 +96,7 @@ class TranslatedAdapter:
             raise
 
     async def _refusal(self, response: Response) -> UpstreamError:
-        body = b""
-        while len(body) < _ERROR_BODY_LIMIT and (block := await response.block()):
-            body += block
-        return self._dialect.fault(response.status, response.headers, body)
+        return self._dialect.fault(response.status, response.headers, await error_body(response))
 
 
 class Translated(UpstreamStream):
