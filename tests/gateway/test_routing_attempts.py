@@ -1,5 +1,6 @@
 """What is tried after a failure, where, how often, and what the client is told at the end."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -169,6 +170,20 @@ def test_a_prompt_too_long_for_one_target_is_tried_at_a_larger_one_alone(tmp_pat
             answer = await worker.ask()
             assert [target for target, _ in answer.legs] == ["first/up", "large/up", "unknown/up"]
             assert answer.status == 200
+
+    run(test)
+
+
+def test_a_failed_target_is_not_tried_again_once_its_window_is_known_to_be_too_small(tmp_path: Path) -> None:
+    too_long = refuses("400 Long", code="context_length_exceeded")
+    windows = {"first": {"context_window": 200}, "second": {"context_window": 200}}
+
+    async def test() -> None:
+        scripts = {"first": refuses("500 Oops"), "second": too_long}
+        async with lab(tmp_path, scripts, targets=windows) as worker, asyncio.timeout(10):
+            answer = await worker.ask()
+            assert answer.legs == [("first/up", "upstream_error"), ("second/up", "context_length_exceeded")]
+            assert answer.code == "upstream_error"
 
     run(test)
 

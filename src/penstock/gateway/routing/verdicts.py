@@ -98,7 +98,11 @@ class Failures:
     def pause(self, board: Board) -> tuple[float, list[Target]]:
         """The targets that may be tried again, soonest first, and the seconds to wait before it: what they ask for, and
         a random share of a bound that doubles from 0.1 to 2 s."""
-        again = [f for f in self._all.values() if f.again and not board.health(f.target.name).refused_for()]
+        again = [
+            f
+            for f in self._all.values()
+            if f.again and not board.health(f.target.name).refused_for() and not self.too_small(f.target)
+        ]
         if not again:
             return 0.0, []
         again.sort(key=lambda failure: _wait_s(failure.error))
