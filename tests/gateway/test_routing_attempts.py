@@ -280,7 +280,7 @@ def test_a_failure_after_the_first_event_is_final_and_counts_against_the_target(
         exchange.reset()
 
     async def test() -> None:
-        rules = BreakerRules(min_calls=2)
+        rules = BreakerRules(min_calls=1)
         async with lab(tmp_path, {"first": breaks, "second": says("Hello.")}, rules=rules) as worker:
             answer = await worker.ask(stream=True)
             assert b'"code":"upstream_closed"' in answer.body

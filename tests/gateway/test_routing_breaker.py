@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from penstock.gateway.routing.breaker import Breaker, BreakerRules
+from tests.gateway.conftest import delta
 from tests.gateway.lab import Lab, in_turn, lab, refuses, resets, run, says, stalls, until
 from tests.upstream import Exchange
 
@@ -22,9 +23,14 @@ class BreakerMachine(RuleBasedStateMachine):
         super().__init__()
         self.breaker = Breaker(RULES)
         self.now = 100.0
-        self.under_way: list[bool] = []  # for each call whether it is the probe
+        self.under_way: list[int] = []  # the calls, each with its number if it is a probe
+        self.probes: list[int] = []  # those of this rest that are under way
+        self.waited_until = 0.0
         self.counted: list[tuple[float, bool]] = []  # when calls ended while closed, and whether they failed
         self.rests = 0
+
+    def rest_s(self, doublings: int) -> float:
+        return min(5.0 * 2.0**doublings, 60.0)
 
     @rule(seconds=st.floats(0.1, 40))
     def wait(self, seconds: float) -> None:
@@ -32,18 +38,29 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule()
     def begin(self) -> None:
-        if not self.breaker.refused_for(self.now):
-            self.under_way.append(self.breaker.take())
+        if self.breaker.refused_for(self.now):
+            return
+        self.under_way.append(self.breaker.take(self.now))
+        if self.breaker.open_until:
+            assert self.now >= self.waited_until
+            self.rests += self.waited_until > 0
+            self.waited_until = self.now + self.rest_s(self.rests - 1)
+            self.probes.append(self.under_way[-1])
+        assert bool(self.under_way[-1]) == bool(self.breaker.open_until)
 
     @precondition(lambda self: self.under_way)
     @rule(at=st.integers(0, 9))
     def succeed(self, at: int) -> None:
-        if self.under_way.pop(at % len(self.under_way)):
-            self.breaker.close(self.now)
-            self.counted, self.rests = [], 0
+        probe = self.under_way.pop(at % len(self.under_way))
+        if probe in self.probes:
+            assert self.breaker.close(self.now, probe)
+            self.counted, self.rests, self.probes, self.waited_until = [], 0, [], 0.0
             assert not self.breaker.open_until
+            return
+        self.counted += [(self.now, False)] if not self.breaker.open_until else []
+        if probe:
+            assert not self.breaker.close(self.now, probe)
         else:
-            self.counted += [(self.now, False)] if not self.breaker.open_until else []
             self.breaker.succeeded(self.now)
 
     @precondition(lambda self: self.under_way)
@@ -53,31 +70,31 @@ class BreakerMachine(RuleBasedStateMachine):
         was_open = bool(self.breaker.open_until)
         self.counted += [(self.now, True)] if not was_open else []
         opened = self.breaker.failed(self.now, probe=probe)
-        assert opened or not probe
+        assert opened or probe not in self.probes
         if opened:
-            if not probe:
+            if probe not in self.probes:
                 recent = [failed for at, failed in self.counted if at > self.now - 30]
                 assert not was_open
                 assert len(recent) >= RULES.min_calls
-            assert self.breaker.open_until - self.now == pytest.approx(min(5.0 * 2**self.rests, 60))
+            assert self.breaker.open_until - self.now == pytest.approx(self.rest_s(self.rests))
             self.rests += 1
-            self.counted = []
+            self.counted, self.probes, self.waited_until = [], [], 0.0
 
     @precondition(lambda self: self.under_way)
     @rule(at=st.integers(0, 9))
     def let_go(self, at: int) -> None:
-        if self.under_way.pop(at % len(self.under_way)):
-            self.breaker.let_go()
-
-    @invariant()
-    def at_most_one_call_is_the_probe(self) -> None:
-        assert sum(self.under_way) <= 1
-        assert self.breaker.probing == any(self.under_way)
+        probe = self.under_way.pop(at % len(self.under_way))
+        if probe:
+            self.breaker.let_go(probe)
+        if probe in self.probes:
+            if probe == max(self.probes):
+                self.waited_until = 0.0
+            self.probes.remove(probe)
 
     @invariant()
     def an_open_breaker_refuses_until_its_rest_is_over_and_while_it_is_probed(self) -> None:
         resting = self.breaker.open_until > self.now
-        assert (self.breaker.refused_for(self.now) > 0) == (resting or any(self.under_way))
+        assert (self.breaker.refused_for(self.now) > 0) == (resting or self.waited_until > self.now)
 
 
 TestBreaker = BreakerMachine.TestCase
@@ -86,14 +103,14 @@ TestBreaker.settings = settings(max_examples=100, stateful_step_count=30, deadli
 
 def test_a_breaker_opens_when_half_of_enough_recent_calls_failed_and_forgets_older_ones() -> None:
     breaker = Breaker(RULES)
-    assert not breaker.failed(0.0, probe=False)
+    assert not breaker.failed(0.0)
     breaker.succeeded(1.0)
     breaker.succeeded(2.0)
-    assert breaker.failed(3.0, probe=False)  # two of four
+    assert breaker.failed(3.0)  # two of four
     breaker = Breaker(RULES)
     for at in (0.0, 1.0, 2.0):
-        assert not breaker.failed(at, probe=False)
-    assert not breaker.failed(60.0, probe=False)  # the first of this minute
+        assert not breaker.failed(at)
+    assert not breaker.failed(60.0)  # the first of this minute
 
 
 async def trip(worker: Lab, count: int = 2) -> None:
@@ -165,6 +182,53 @@ def test_a_probe_that_fails_makes_the_rest_longer(tmp_path: Path) -> None:
             assert worker.board.health("only/up").refused_for() == 10.0
 
     run(test)
+
+
+def test_a_probe_that_takes_longer_than_the_rest_is_joined_by_another(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with lab(tmp_path, {"only": refuses("500 Oops")}, rules=RULES) as worker:
+            await trip(worker)
+            upstream = worker.upstreams["only"]
+            upstream.script, before = stalls, upstream.requests
+            worker.move(5.5)
+            probe = worker.start()
+            await until(lambda: upstream.requests > before)
+            upstream.script = says("Hello.")
+            worker.move(4.5)
+            assert (await worker.ask()).headers["retry-after"] == "1"
+            worker.move(1)
+            assert (await worker.ask()).status == 200
+            assert worker.board.health("only/up").state() == ("closed", 0.0)
+            await probe.hang_up()
+            assert (await worker.ask()).status == 200
+
+    run(test)
+
+
+def test_streams_that_break_off_open_the_breaker_although_each_began_well(tmp_path: Path) -> None:
+    async def breaks(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        await exchange.chunk(delta("a"))
+        exchange.reset()
+
+    async def test() -> None:
+        rules = BreakerRules(min_calls=10, rest_s=5.0)
+        scripts = {"only": in_turn(says("a"), says("b"), says("c"), breaks)}
+        async with lab(tmp_path, scripts, rules=rules) as worker:
+            for _ in range(9):
+                await worker.ask(stream=True)
+            assert worker.board.health("only/up").refused_for() == 0
+            await worker.ask(stream=True)
+            assert worker.board.health("only/up").refused_for() > 0
+
+    run(test)
+
+
+def test_few_streams_that_break_off_leave_the_breaker_closed() -> None:
+    breaker = Breaker(RULES)
+    for at in range(100):
+        breaker.succeeded(at / 4)
+        assert at % 3 < 2 or not breaker.failed(at / 4, answered=True)
 
 
 def test_a_client_that_hangs_up_on_the_probe_leaves_it_to_the_next(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def _retry_after(headers: Mapping[str, str]) -> int:
 
 def whole_number(text: str) -> int | None:
     """The number that an upstream wrote in figures, None where it wrote something else; of one with more than ten only
-    that it is large. ``int`` alone raises for thousands of figures, and ``isdigit`` takes some that ``int`` does not."""
+    that it is large. ``int`` alone raises for thousands of figures, and ``isdigit`` takes some that it does not."""
     return int(text.lstrip("0")[:10] or "0") if text.isascii() and text.isdigit() else None
 
 

@@ -26,7 +26,7 @@ class Attempt:
         self._health = health
         self._free = free
         self._started_at = health.clock()
-        self._probe = health.breaker.open_until > 0 and health.breaker.take()
+        self._probe = health.breaker.take(self._started_at) if health.breaker.open_until else 0
         health.outstanding += 1
 
     def answered(self, *, streamed: bool | None, timed: bool) -> None:
@@ -38,8 +38,8 @@ class Attempt:
         if timed:
             health.speed(streamed=streamed).add(seconds, now)
         if self._probe:
-            self._probe = False
-            health.recovered(now)
+            health.recovered(now, self._probe)
+            self._probe = 0
         else:
             health.breaker.succeeded(now)
 
@@ -55,9 +55,9 @@ class Attempt:
         if self._free is not None:
             self._free()
         if outcome in _ITS_OWN_DOING:
-            health.failed(now, outcome, probe=self._probe)
+            health.failed(now, outcome, probe=self._probe, answered=self.first_event_ms is not None)
         elif self._probe:
-            health.breaker.let_go()
+            health.breaker.let_go(self._probe)
         if retry_after_s is not None and outcome in _ASKS_TO_WAIT:
             health.rest(now + retry_after_s, outcome)
 

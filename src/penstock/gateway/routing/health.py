@@ -83,15 +83,15 @@ class Health:
         """Seconds until the breaker lets a call through, 0.0 when it does now."""
         return self.breaker.refused_for(self.clock()) if self.breaker.open_until else 0.0
 
-    def recovered(self, now: float) -> None:
+    def recovered(self, now: float, probe: int) -> None:
         """The probe was answered."""
-        self.breaker.close(now)
-        self._changed()
+        if self.breaker.close(now, probe):
+            self._changed()
 
-    def failed(self, now: float, code: str, *, probe: bool) -> None:
-        """A call failed by the target's own doing."""
+    def failed(self, now: float, code: str, *, probe: int, answered: bool) -> None:
+        """A call failed by the target's own doing, before or after its first event."""
         self.error = code
-        if self.breaker.failed(now, probe=probe):
+        if self.breaker.failed(now, probe=probe, answered=answered):
             self._changed()
 
     def rest(self, until: float, code: str) -> None:
