@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from penstock.domain.chat import BoundRequest, EventStream
+from penstock.gateway.routing.breaker import BreakerRules
 from penstock.gateway.routing.hedge import HedgeBudget, Race
 from penstock.ledger.journal import Settled
+from tests.gateway.conftest import delta
 from tests.gateway.lab import Lab, lab, refuses, resets, run, says, stalls, until
 from tests.upstream import Exchange, Script
 
@@ -168,6 +171,55 @@ def test_of_two_first_events_at_the_same_moment_one_wins_and_the_other_is_given_
         won = await race.winner()
         await race.stop()
         assert sorted([str(won), *given_up]) == ["a", "b"]
+
+    run(test)
+
+
+class Leaver:
+    """An adapter that says nothing and takes its time to let go."""
+
+    def __init__(self) -> None:
+        self.leaving = asyncio.Event()
+
+    def ignored(self, request: BoundRequest) -> tuple[str, ...]:
+        return ()
+
+    async def open(self, request: BoundRequest) -> EventStream:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.leaving.set()
+            await asyncio.sleep(60)
+        raise AssertionError
+
+
+def test_a_client_that_goes_while_the_losing_leg_is_stopped_takes_the_winners_answer_along(tmp_path: Path) -> None:
+    async def endless(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        await exchange.chunk(delta("a"))
+        await exchange.hung_up()
+
+    async def test() -> None:
+        leaver = Leaver()
+        async with lab(tmp_path, {"second": endless}, adapters={"first": leaver}, **HEDGED) as worker:
+            know(worker)
+            asking = worker.start(stream=True)
+            await leaver.leaving.wait()
+            await asking.hang_up()
+            assert worker.upstreams["second"].cancelled.wait(10)
+            assert worker.at_rest()
+
+    run(test)
+
+
+def test_targets_that_rest_do_not_make_a_request_count_twice_in_the_share(tmp_path: Path) -> None:
+    async def test() -> None:
+        scripts = {"resting": stalls, "first": says("Hello."), "second": says("Hello.")}
+        async with lab(tmp_path, scripts, rules=BreakerRules(min_calls=1), **HEDGED) as worker:
+            worker.board.health("resting/up").breaker.failed(worker.clock())
+            for _ in range(3):
+                assert (await worker.ask()).legs == [("first/up", "completed")]
+            assert worker.board.budget("m").requests == 3
 
     run(test)
 

@@ -121,6 +121,8 @@ class _Tries:
 
     async def all(self, ahead: deque[Target]) -> Opened:
         """One after the other, and after a pause again, while attempts are left. Raises PenstockError."""
+        if self._model.routing.hedge:
+            self._board.budget(self._model.id).requests += 1
         while True:
             while ahead and self.left > 0:
                 target = ahead.popleft()
@@ -181,23 +183,25 @@ class _Tries:
         """The same, with a second leg to the next target when the first event is late and the budget allows one."""
         streamed = self._request.chat.stream
         share, budget = self._model.routing.hedge_share, self._board.budget(self._model.id)
-        budget.requests += 1
         late_s = self._board.health(target.name).speed(streamed=streamed).late_after()
         if late_s is None or self.left < 2 or not budget.allows(share):
             return await self.one(target)
         race = Race(_give_up)
+        opened: Opened | None = None
         try:
             race.start(self.one(target))
             if await race.late(late_s) and (second := self._ready(ahead)) is not None and budget.take(share):
                 ahead.remove(second)
                 race.start(self.one(second))
             opened = await race.winner()
-        except PenstockError:
             await race.stop()
-            self._trail.end("cancelled")
+        except BaseException as error:
+            if opened is not None:  # the client went while the other leg was being stopped
+                await _give_up(opened)
+            await race.stop()
+            if isinstance(error, PenstockError):
+                self._trail.end("cancelled")
             raise
-        finally:
-            await race.stop()
         if opened is not None:
             for attempt in self._trail.attempts:
                 if attempt is not opened.attempt:

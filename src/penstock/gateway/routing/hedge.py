@@ -56,12 +56,13 @@ class Race(Generic[T]):
         return None
 
     async def stop(self) -> None:
-        """Cancel what still runs and wait until it has let go of its connections. To be called whatever happens."""
-        legs, self._legs = self._legs, set()
-        for leg in legs:
+        """Cancel what still runs and wait until it has let go of its connections. To be called whatever happens, and
+        again when it is itself cancelled."""
+        for leg in self._legs:
             leg.cancel()
-        if legs:
-            await asyncio.wait(legs)
-        for leg in legs:
-            if not leg.cancelled() and leg.exception() is None and (late := leg.result()) is not None:
-                await self._give_up(late)
+        while self._legs:
+            done, _ = await asyncio.wait(self._legs)
+            for leg in done:
+                self._legs.remove(leg)
+                if not leg.cancelled() and leg.exception() is None and (late := leg.result()) is not None:
+                    await self._give_up(late)
