@@ -87,7 +87,7 @@ def test_no_request_makes_more_calls_than_the_model_allows(tmp_path: Path, most:
     run(test)
 
 
-@pytest.mark.parametrize("status", ["400 Bad", "409 Bad", "413 Bad", "415 Bad", "422 Bad"])
+@pytest.mark.parametrize("status", ["400 Bad", "405 Bad", "409 Bad", "413 Bad", "415 Bad", "422 Bad", "499 Bad"])
 def test_the_callers_fault_is_told_at_once_and_tried_nowhere_else(tmp_path: Path, status: str) -> None:
     async def test() -> None:
         async with lab(tmp_path, {"first": refuses(status), "second": says("never")}) as worker:

@@ -32,7 +32,6 @@ _MISCONFIGURED = ("upstream_misconfigured", "The upstream refused the operator's
 _TIMED_OUT = ("upstream_timeout", "The upstream timed out")
 _OVERLOADED = ("upstream_overloaded", "The upstream is overloaded")
 _BY_STATUS = {
-    **dict.fromkeys((400, 409, 413, 415, 422), _REFUSED),
     **dict.fromkeys((401, 402, 403, 404), _MISCONFIGURED),
     **dict.fromkeys((408, 504), _TIMED_OUT),
     429: ("upstream_rate_limited", "The upstream's rate limit is reached"),
@@ -77,7 +76,8 @@ def from_status(status: int, headers: Mapping[str, str], fault: Fault) -> Upstre
         return UpstreamError("context_length_exceeded", fault.message or "The prompt is too long.", param="messages")
     if 300 <= status < 400:  # never followed: where it leads is not where the operator said that the credential may go
         return UpstreamError("upstream_error", "The provider's base URL redirects; set base_url to where it leads.")
-    code, what = _BY_STATUS.get(status, ("upstream_error", "The upstream failed"))
+    other = _REFUSED if 400 <= status < 500 else ("upstream_error", "The upstream failed")
+    code, what = _BY_STATUS.get(status, other)
     if code == "upstream_misconfigured" and status in (401, 403):
         said = "."  # what it says of the operator's credential is not for the client
     return UpstreamError(code, what + said, retry_after_s=_retry_after(headers) if code in _WAIT else None)

@@ -106,7 +106,7 @@ class Failures:
         if not again:
             return 0.0, []
         again.sort(key=lambda failure: _wait_s(failure.error))
-        jitter = board.dice.uniform(0, min(_BACKOFF_S * 2**self._pauses, _MAX_BACKOFF_S))
+        jitter = board.dice.uniform(0, min(_BACKOFF_S * 2.0 ** min(self._pauses, 10), _MAX_BACKOFF_S))
         self._pauses += 1
         return _wait_s(again[0].error) + jitter, [failure.target for failure in again]
 
