@@ -18,6 +18,7 @@ import pytest
 from penstock.app.boot import Serving
 from penstock.app.serving.plan import plan
 from penstock.app.serving.reload import Reloader
+from penstock.settings.load import load_settings
 from penstock.settings.tree import Settings
 from tests.gateway.conftest import ANSWER, DONE, control, delta
 from tests.server import Server, descendants, running
@@ -311,3 +312,33 @@ def test_what_one_child_cannot_apply_is_taken_back_from_all(caplog: pytest.LogCa
     asyncio.run(reload())
     assert ["mine" in models for models in told] == [True, False]
     assert "not reloaded, the old one stays: gateway worker 2: no such library" in caplog.text
+
+
+def test_a_file_that_breaks_its_reader_does_not_keep_the_next_one_from_being_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, told = tmp_path / "penstock.toml", asyncio.Event()
+
+    async def tell(serving: Serving) -> list[str]:
+        assert "mine" in [model.id for model in serving.models]
+        told.set()
+        return []
+
+    async def reload() -> None:
+        old = msgspec.convert({"home": str(tmp_path)}, Settings)
+        reloader = Reloader(old, load=lambda: load_settings({}, config=config), file=lambda: config)
+        reloader.begin(plan(old, environ={}), ())
+        running = asyncio.create_task(reloader.run(tell))
+        config.write_text("x = " + "[" * 50_000)
+        reloader.ask()
+        async with asyncio.timeout(20):
+            while "not reloaded" not in caplog.text:  # noqa: ASYNC110 - said by a task of its own
+                await asyncio.sleep(0.01)
+            config.write_text(
+                f"home = '{tmp_path}'\n[[model]]\nid = 'mine'\ntargets = [{{provider='ollama', model='x'}}]"
+            )
+            reloader.ask()
+            await told.wait()
+        running.cancel()
+
+    asyncio.run(reload())

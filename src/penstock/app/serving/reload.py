@@ -56,7 +56,11 @@ class Reloader:
             now = await asyncio.to_thread(self._look)
             if asked or (now != self._seen and now == candidate):
                 self._seen = now
-                await self._reload(tell)
+                try:
+                    await self._reload(tell)
+                except Exception as error:  # noqa: BLE001 - whatever stood in a file, the next one must be taken
+                    _log.error("configuration not reloaded, the old one stays: %s", type(error).__name__)
+                    _log.debug("the configuration cannot be reloaded", exc_info=error)
                 # A file that is named since then is new; one that changed while it was read must count as changed.
                 looked = await asyncio.to_thread(self._look)
                 self._seen = {name: now.get(name, found) for name, found in looked.items()}

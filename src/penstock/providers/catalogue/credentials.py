@@ -103,7 +103,7 @@ def _read_file(name: str, path: str) -> str:
             secret = file.read(_MAX_BYTES).strip()
     except OSError as error:
         raise CatalogueError(f"{where} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
+    except ValueError:  # of the bytes, or a NUL in the path
         raise CatalogueError(f"{where} is not text") from None
     if not secret or not secret.isprintable():
         raise CatalogueError(f"{where} must hold the key on one line")
