@@ -1,17 +1,25 @@
 """The supervised children: a start that the system refuses, and what stands in their environment."""
 
+import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from penstock.app.boot import Boot, Serving, Upstream
+from penstock.app.control import prepare_store
 from penstock.app.home import Home, HomeError
+from penstock.app.processes import ChildProcess
+from penstock.providers.spec import ProviderSpec
+from penstock.settings.tree import Settings
 from tests.server import Server, borrow_weights, descendants, is_alive, scratch_env, wait_ready
 
 SECRET = "LAB_KEY"
@@ -100,6 +108,66 @@ def test_no_child_holds_the_secret_of_a_provider_in_its_environment(tmp_path: Pa
         assert b"HOME=" in Path(f"/proc/{max(family)}/environ").read_bytes()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_child_that_is_started_again_holds_a_secret_that_a_reload_has_named(tmp_path: Path) -> None:
+    config = tmp_path / "penstock.toml"
+    config.write_text("[engine]\nenabled = false\n")
+    with serving(tmp_path, Path(sys.executable), "--config", str(config), **{SECRET: "s3cret"}) as server:
+        config.write_text(
+            "[engine]\nenabled = false\n"
+            f'[[provider]]\nname = "lab"\nbase_url = "http://127.0.0.1:9"\napi_key_env = "{SECRET}"\n'
+            '[[model]]\nid = "m"\ntargets = [{ provider = "lab", model = "m" }]\n'
+        )
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: "configuration reloaded" in server.log.read_text(), "not reloaded")
+        before = children(server)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: len(children(server) - before) == len(before), "no new children")
+        until(lambda: not _holders(server), "a new child holds the secret")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+
+
+def _holders(server: Server) -> list[int]:
+    return [pid for pid in children(server) if b"s3cret" in Path(f"/proc/{pid}/environ").read_bytes()]
+
+
+def test_a_hang_up_of_the_terminal_ends_no_child(tmp_path: Path) -> None:
+    with serving(tmp_path, Path(sys.executable), "--set", "engine.enabled=false") as server:
+        family = children(server)
+        for pid in family:
+            os.kill(pid, signal.SIGHUP)
+        for url in (server.gateway, server.control):
+            assert httpx.get(f"{url}/available-models").status_code == 200
+        assert children(server) == family
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
+    unfit = Serving(upstreams=(Upstream(spec=ProviderSpec(name="a", kind="openai", base_url="nonsense://")),))
+    settings = Settings(home=str(tmp_path / "home"))
+    Home(settings.home).prepare()
+    prepare_store(settings)
+
+    async def test(listener: socket.socket) -> None:
+        listener.set_inheritable(True)
+        boot = Boot(role="gateway", settings=settings, listener=listener.fileno(), gateway_url="", control_url="")
+        child = ChildProcess(boot, name="worker")
+        await child.start()
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGSTOP)
+        child.patience_s = 0.05
+        assert await child.tell(Serving()) == "no answer"
+        os.kill(child.pid, signal.SIGCONT)
+        child.patience_s = 60.0
+        assert await child.tell(unfit) is not None
+        assert await child.tell(Serving()) is None
+        await child.drain(10)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asyncio.run(test(listener))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -334,9 +334,8 @@ def test_a_file_that_breaks_its_reader_does_not_keep_the_next_one_from_being_tak
         async with asyncio.timeout(20):
             while "not reloaded" not in caplog.text:  # noqa: ASYNC110 - said by a task of its own
                 await asyncio.sleep(0.01)
-            config.write_text(
-                f"home = '{tmp_path}'\n[[model]]\nid = 'mine'\ntargets = [{{provider='ollama', model='x'}}]"
-            )
+            row = "[[model]]\nid = 'mine'\ntargets = [{provider = 'ollama', model = 'x'}]"
+            config.write_text(f"home = '{tmp_path}'\n{row}\n")
             reloader.ask()
             await told.wait()
         running.cancel()

@@ -33,12 +33,14 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
-    """What is served, and by whom: all that a reload changes. ``upstreams`` is for gateway workers alone."""
+    """What is served, and by whom: all that a reload changes. ``upstreams`` is for gateway workers alone;
+    ``secret_variables`` are the environment variables that no child is handed."""
 
     models: tuple[Model, ...] = ()
     default: str | None = None
     upstreams: tuple[Upstream, ...] = ()
     bounds: UpstreamSettings = UpstreamSettings()
+    secret_variables: tuple[str, ...] = ()
 
     def catalogue(self) -> Catalogue:
         """The models, to look up."""

@@ -26,7 +26,9 @@ _ORPHAN_DRAIN_S = 2.0
 
 def main() -> int:
     """Serve until told to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the supervisor drains us
+    # Ctrl-C and a terminal that goes reach the whole group: the supervisor drains us, or reloads.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     lifeline = Lifeline(0)
     line = lifeline.wait()
     if line is None:

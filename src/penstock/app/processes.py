@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 
 import msgspec
 
@@ -19,7 +20,7 @@ _log = logging.getLogger("penstock.app")
 _FIRST_DELAY_S = 0.1
 _MAX_DELAY_S = 5.0
 _HEALTHY_S = 10.0
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = _ANSWER_TIMEOUT_S = 60.0
 
 
 class ChildFailed(Exception):
@@ -40,8 +41,10 @@ class ChildProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._delay_s = _FIRST_DELAY_S
-        # One conversation at a time: a start, or a new configuration.
+        # One conversation at a time: a start, or a new configuration. Answers that are still owed come first.
         self._talk = asyncio.Lock()
+        self._owed = 0
+        self.patience_s = _ANSWER_TIMEOUT_S
 
     @property
     def pid(self) -> int | None:
@@ -62,7 +65,7 @@ class ChildProcess:
             if process is None or process.returncode is not None:
                 return None
             try:
-                said = await self._say(process, serving)
+                said = await self._say(process, serving, within_s=self.patience_s)
             except (ConnectionError, TimeoutError, msgspec.DecodeError):
                 return None if process.returncode is not None else "no answer"
             return None if said.ready else said.error
@@ -96,7 +99,8 @@ class ChildProcess:
         pipe = asyncio.subprocess.PIPE
         # -P keeps a folder named penstock in the working directory from being imported instead of ours.
         command = (sys.executable, "-P", "-m", "penstock.app.child")
-        env = environment_without_secrets(self._boot.settings)
+        env = environment_without_secrets(self._boot.settings, self._boot.serving.secret_variables)
+        self._owed = 0
         try:
             process = self._process = await asyncio.create_subprocess_exec(
                 *command, stdin=pipe, stdout=pipe, pass_fds=(self._boot.listener,), env=env
@@ -104,7 +108,7 @@ class ChildProcess:
         except OSError as error:
             raise ChildFailed(f"{self.name}: cannot be started ({error.strerror or error})") from error
         try:
-            said = await self._say(process, self._boot)
+            said = await self._say(process, self._boot, within_s=_START_TIMEOUT_S)
         except (TimeoutError, ConnectionError, msgspec.DecodeError):
             said = _Said(error=f"{self.name}: ended before it was ready")
         if not said.ready:
@@ -113,15 +117,18 @@ class ChildProcess:
             await process.wait()
             raise ChildFailed(said.error or f"{self.name}: did not start")
 
-    @staticmethod
-    async def _say(process: asyncio.subprocess.Process, message: Boot | Serving) -> _Said:
-        """Send one line, wait for the one that answers it."""
+    async def _say(self, process: asyncio.subprocess.Process, message: Boot | Serving, *, within_s: float) -> _Said:
+        """Send one line, wait for the one that answers it, behind those that came too late for earlier ones."""
         assert process.stdin is not None
         assert process.stdout is not None
-        async with asyncio.timeout(_START_TIMEOUT_S):
+        self._owed += 1
+        async with asyncio.timeout(within_s):
             process.stdin.write(msgspec.json.encode(message) + b"\n")
             await process.stdin.drain()
-            return msgspec.json.decode(await process.stdout.readline(), type=_Said)
+            while self._owed:
+                line = await process.stdout.readline()
+                self._owed -= 1
+            return msgspec.json.decode(line, type=_Said)
 
     async def _watch(self) -> None:
         while True:
@@ -145,8 +152,9 @@ class ChildProcess:
         return True
 
 
-def environment_without_secrets(settings: Settings) -> dict[str, str]:
-    """This process's environment without the variables that hold secrets: settings', and providers'. What a child needs
-    of them is told it through its pipe."""
+def environment_without_secrets(settings: Settings, also: Iterable[str] = ()) -> dict[str, str]:
+    """This process's environment without the variables that hold secrets: settings', providers', and those that a
+    reload has named. What a child needs of them is told it through its pipe."""
     secrets = {env_name(path) for path in (*SECRET_SETTINGS, "database.url")} | secret_variables(settings.provider)
+    secrets.update(also)
     return {name: value for name, value in os.environ.items() if name not in secrets}

@@ -10,6 +10,7 @@ from penstock.app.serving.stored import stored_secrets
 from penstock.domain.catalogue import Catalogue
 from penstock.engine.weights import Weights
 from penstock.providers.catalogue import CatalogueError, LocalModel, Provider, build_catalogue, resolve_providers
+from penstock.providers.catalogue.credentials import secret_variables
 from penstock.providers.registry import make_transport
 from penstock.settings.tree import Settings
 
@@ -51,6 +52,7 @@ def serving(settings: Settings, made: Plan) -> Serving:
         default=default.id if default else None,
         upstreams=tuple(Upstream(spec=one.spec, credential=one.credential) for one in made.needed()),
         bounds=settings.upstream,
+        secret_variables=tuple(sorted(secret_variables(settings.provider))),
     )
 
 
