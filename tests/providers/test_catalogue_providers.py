@@ -95,6 +95,19 @@ def test_a_credential_that_is_not_set_is_missing_and_no_mistake(value: str) -> N
     assert (mine.credential, mine.missing) == (None, "LAB_KEY")
 
 
+@pytest.mark.parametrize("value", ["sk-\u2019quoted", "sk-a\nb"])
+def test_a_credential_that_no_header_can_carry_is_missing(value: str) -> None:
+    mine = resolved("lab", {"base_url": "http://x", "api_key_env": "LAB_KEY"}, LAB_KEY=value)
+    assert mine.credential is None
+    assert str(mine.missing).startswith("env LAB_KEY: the key that is there has characters")
+
+
+@pytest.mark.parametrize("name", ["a b", "Content-Length", "host", "x\r\ny", ""])
+def test_a_header_that_cannot_be_sent_is_a_mistake(name: str) -> None:
+    assert "cannot be sent" in refusal(base_url="http://x", headers={name: "v"})
+    assert "cannot be sent" in refusal(base_url="http://x", headers={"x-fine": "a\nb"})
+
+
 def test_the_first_variable_that_is_set_counts() -> None:
     assert resolved("gemini").missing == "GEMINI_API_KEY"
     assert secret(resolved("gemini", GOOGLE_API_KEY="b")) == "b"

@@ -44,6 +44,11 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return "Credential(********)"
 
+    def fits_headers(self) -> bool:
+        """Whether a header can carry it: vendors' keys are printable ASCII."""
+        parts = (self.secret, self.access_key_id or "", self.session_token or "")
+        return all(part.isascii() and part.isprintable() for part in parts)
+
 
 class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One provider, resolved. ``base_url`` is where its calls go and nowhere else; ``library_provider`` is what

@@ -23,6 +23,8 @@ _SHOWN = 80
 _REGION_ENV = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _REGION = re.compile(r"[a-z0-9-]{1,32}")
 _ENDPOINT_ENV = "AZURE_OPENAI_ENDPOINT"
+_HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_OURS = ("host", "content-length", "transfer-encoding", "connection")  # how a call is framed
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +84,9 @@ def _check(row: ProviderRow, taken: Container[str]) -> None:
     if row.profile is not None and row.profile not in built_in_providers():
         known = ", ".join(sorted(built_in_providers()))
         raise CatalogueError(f"{where}: unknown profile {shown(row.profile)} (known: {known})")
+    for name, value in row.headers.items():
+        if not _HEADER.fullmatch(name) or name.lower() in _OURS or not (value.isascii() and value.isprintable()):
+            raise CatalogueError(f"{where}: headers: {shown(name)} cannot be sent")
 
 
 def _resolved(row: ProviderRow, upstream: UpstreamSettings, environ: Mapping[str, str], *, stored: Stored) -> Provider:
@@ -90,6 +95,8 @@ def _resolved(row: ProviderRow, upstream: UpstreamSettings, environ: Mapping[str
     region = _region(row, environ) if kind == "bedrock" else row.region
     names = profile.api_key_env if profile else ()
     found = find_credential(row, kind, names, environ=environ, stored=stored)
+    if found.credential is not None and not found.credential.fits_headers():
+        found = Found(found.source, missing=f"{found.source}: the key that is there has characters that no key has")
     base_url = _base_url(row, kind, profile, region=region, environ=environ)
     if base_url is None:
         if kind != "azure":
