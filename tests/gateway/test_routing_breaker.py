@@ -273,6 +273,7 @@ def test_what_is_known_of_a_target_survives_a_reload_that_keeps_it(tmp_path: Pat
             assert worker.board.health("only/up").refused_for() > 0
             assert [row["target"] for row in worker.board.states()] == ["only/up", "new/up"]
             worker.board.keep(["new/up"])
+            await worker.ask()  # as one that was under way
             assert [row["target"] for row in worker.board.states()] == ["new/up"]
 
     run(test)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from penstock.domain.errors import PenstockError
 from penstock.gateway.routing.slots import Limit, Slots
 from penstock.providers.spec import ProviderSpec
-from tests.gateway.lab import lab, run, says, stalls, until
+from tests.gateway.lab import lab, refuses, run, says, stalls, until
 from tests.upstream import Exchange
 
 # Another worker: takes as many slots as it gets, says how many, and gives one back for each line that it reads.
@@ -248,5 +248,21 @@ def test_a_limit_can_come_go_and_come_back_at_a_reload(tmp_path: Path) -> None:
             for asking in (*askings, *late):
                 await asking.hang_up()
             assert worker.at_rest()
+
+    run(test)
+
+
+def test_the_header_names_the_target_that_was_too_busy_to_be_called(tmp_path: Path) -> None:
+    async def test() -> None:
+        scripts = {"first": refuses("401 No"), "second": says("never")}
+        one = {"second": {"max_concurrent": 1, "max_queue": 0}}
+        async with lab(tmp_path, scripts, providers=one) as worker:
+            slots = worker.board.slots("second")
+            assert slots is not None
+            free = await slots.take()
+            answer = await worker.ask()
+            assert (answer.code, answer.headers["penstock-target"]) == ("upstream_busy", "second/up")
+            assert answer.legs == [("first/up", "upstream_misconfigured")]
+            free()
 
     run(test)

@@ -134,6 +134,7 @@ class _Tries:
             if not again or self.left <= 0:
                 told = self.failures.told()
                 self._trail.told = told.attempt
+                self._trail.uncalled = None if told.attempt else told.target.name
                 raise told.error
             await asyncio.sleep(wait_s)
             ahead.extend(again)

@@ -91,8 +91,8 @@ class Reply:
     def _tell_route(self) -> None:
         """What was tried: how often, and which target the answer or the failure is of."""
         if self._route and self._admission is not None and (attempts := self._admission.tally.trail.attempts):
-            told = self._admission.tally.trail.told or attempts[-1]
-            self._headers += _way(told.name, len(attempts))
+            trail = self._admission.tally.trail
+            self._headers += _way(trail.uncalled or (trail.told or attempts[-1]).name, len(attempts))
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.started = True

@@ -72,13 +72,14 @@ class Attempt:
 
 class Trail:
     """The attempts of one request in the order in which they began. ``told`` is the one that the client hears of: the
-    answer's, or the one whose failure was chosen."""
+    answer's, or the one whose failure was chosen; ``uncalled`` names the target of that failure if nobody called it."""
 
-    __slots__ = ("attempts", "told")
+    __slots__ = ("attempts", "told", "uncalled")
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
         self.told: Attempt | None = None
+        self.uncalled: str | None = None
 
     def begin(self, target: Target, health: Health, free: Callable[[], None] | None) -> Attempt:
         """One more attempt."""

@@ -33,15 +33,18 @@ class Board:
         self._run = run
         self._rules = rules or BreakerRules()
         self._healths: dict[str, Health] = {}
+        self._kept: frozenset[str] | None = None
         self._slots: dict[str, Slots] = {}
         self._notices = Notices(run)
         self._budgets: dict[str, HedgeBudget] = {}
 
     def health(self, name: str) -> Health:
-        """The health of that target."""
+        """The health of that target; of one that a reload has taken away, a new one that nobody keeps."""
         health = self._healths.get(name)
         if health is None:
-            health = self._healths[name] = Health(name, self._rules, self.clock, self._changed)
+            health = Health(name, self._rules, self.clock, self._changed)
+            if self._kept is None or name in self._kept:
+                self._healths[name] = health
         return health
 
     def slots(self, provider: str) -> Slots | None:
@@ -57,7 +60,8 @@ class Board:
 
     def keep(self, targets: Collection[str]) -> None:
         """These are the targets from now on; what was known of others is forgotten."""
-        for name in self._healths.keys() - set(targets):
+        self._kept = frozenset(targets)
+        for name in self._healths.keys() - self._kept:
             del self._healths[name]
         for name in targets:
             self.health(name)
