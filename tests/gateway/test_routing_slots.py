@@ -164,6 +164,33 @@ def test_whatever_order_slots_are_taken_given_back_and_given_up_none_is_lost_or_
         run(test)
 
 
+def test_a_worker_whose_queue_never_empties_leaves_slots_to_the_others(tmp_path: Path) -> None:
+    waits = OTHER.replace("max_queue=0", "max_queue=1")
+
+    async def test() -> None:
+        own, over = slots(tmp_path, 1, queue=9), asyncio.Event()
+
+        async def client() -> None:
+            while not over.is_set():
+                free = await own.take()
+                await asyncio.sleep(0.005)
+                free()
+
+        clients = [asyncio.create_task(client()) for _ in range(4)]
+        command = (sys.executable, "-c", waits, str(tmp_path), "1", "1")
+        pipe = asyncio.subprocess.PIPE
+        other = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        assert other.stdout is not None
+        assert await other.stdout.readline() == b"1\n"
+        over.set()
+        other.kill()
+        await other.wait()
+        await asyncio.gather(*clients)
+        own.close()
+
+    run(test)
+
+
 def limited(**limits: object) -> dict[str, dict[str, object]]:
     """Rows of providers with a limit of one call."""
     return {name: {"max_concurrent": 1} | limits for name in ("first", "second")}

@@ -19,6 +19,10 @@ import msgspec
 from penstock.domain.errors import PenstockError
 
 _POLL_S = 0.02
+# Other workers look every _POLL_S for a slot. One whose queue never empties would hand its slots on for ever: once in a
+# while it leaves what is free to them, for longer than they take to look.
+_OWN_S = 1.0
+_LEFT_S = 1.5 * _POLL_S
 _RETRY_AFTER_S = 1
 
 Free = Callable[[], None]
@@ -49,6 +53,7 @@ class Slots:
         self._provider = provider
         self._queue: deque[asyncio.Future[Free]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._left_at = self._left_until = 0.0
         # Where the search begins: apart from other workers', so that they seldom meet.
         self._next = os.getpid() * 7919 % limit.max_concurrent
         path = folder / f"slots-{sha256(provider.encode()).hexdigest()[:16]}"
@@ -68,7 +73,10 @@ class Slots:
         limit = self.limit or _NO_LIMIT
         if len(self._queue) >= limit.max_queue:
             raise self._busy("its queue is full")
-        turn: asyncio.Future[Free] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Free] = loop.create_future()
+        if not self._queue:
+            self._left_at = loop.time() + _OWN_S
         self._queue.append(turn)
         self._watch()
         try:
@@ -118,10 +126,14 @@ class Slots:
         self.held.remove(slot)
         if self._fd >= 0:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, slot)
+        if self._queue and (now := asyncio.get_running_loop().time()) >= self._left_at:
+            self._left_at, self._left_until = now + _OWN_S, now + _LEFT_S
         self._serve()
 
     def _serve(self) -> None:
         """Slots to those who wait, the first first."""
+        if self._queue and asyncio.get_running_loop().time() < self._left_until:
+            return
         while self._queue:
             if self._queue[0].done():
                 self._queue.popleft()
