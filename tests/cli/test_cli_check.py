@@ -143,9 +143,39 @@ def test_what_check_writes_is_a_file_that_the_catalogue_takes(here: Penstock, tm
     config.write_text(rows)
     again = load_settings(environ={}, config=config).model[0]
     assert (again.id, again.aliases, again.context_window) == ("house", ("home",), 32768)
+    assert again.input == ("text", "image")
     assert again.price is not None
     assert again.price.input == "0.25"
     assert "--live" in here.refused("check", "--write", str(tmp_path / "x"), code=2)
+
+
+def test_check_overwrites_no_file_and_asks_nothing_before_it_says_so(
+    here: Penstock, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    config = Path(here.env["PENSTOCK_CONFIG"])
+    before, asked = config.read_text(), upstream.requests
+    said = here.refused("check", "--live", "--write", str(config), code=2)
+    assert f"{config} exists already" in said
+    assert "Name a new one" in said
+    assert (config.read_text(), upstream.requests) == (before, asked)
+    assert "is no folder" in here.refused("check", "--live", "--write", str(tmp_path / "no" / "x"), code=2)
+
+
+def test_check_says_what_it_leaves_out_of_the_file_that_it_writes(here: Penstock, tmp_path: Path) -> None:
+    add(here, '[[model]]\nid = "small"\ntargets = [{ provider = "lab", model = "plain" }]\n')
+    add(here, '[[model]]\nid = "broken"\ntargets = [{ provider = "dead", model = "x" }]\n')
+    done = here("check", "--live", "--write", str(tmp_path / "found.toml"))
+    assert "broken is left out: no answer of dead/x" in done.stderr
+    assert "small: vision was not found out and is as before" in done.stderr
+    rows = tomllib.loads((tmp_path / "found.toml").read_text())["model"]
+    assert [(row["id"], row.get("input")) for row in rows] == [("house", ["text", "image"]), ("small", None)]
+    Path(here.env["PENSTOCK_CONFIG"]).write_text(
+        '[[provider]]\nname = "dead"\nbase_url = "http://127.0.0.1:9/v1"\n'
+        '[[model]]\nid = "broken"\ntargets = [{ provider = "dead", model = "x" }]\n'
+    )
+    done = here("check", "--live", "--write", str(tmp_path / "none.toml"))
+    assert (done.returncode, "is not written" in done.stderr) == (1, True)
+    assert not (tmp_path / "none.toml").exists()
 
 
 def test_models_says_who_serves_each_id_and_what_it_costs(here: Penstock) -> None:

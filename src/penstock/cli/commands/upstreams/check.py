@@ -9,7 +9,7 @@ import click
 
 from penstock.cli import output
 from penstock.cli.commands.upstreams import planned as shown
-from penstock.cli.commands.upstreams.written import write_rows
+from penstock.cli.commands.upstreams.written import refuse_existing, write_rows
 from penstock.cli.options import json_option
 from penstock.cli.output import CliError
 from penstock.domain.catalogue import Model
@@ -27,6 +27,8 @@ def check(config: Path | None, live: bool, write: Path | None, json_: bool) -> i
     """Validate the configuration and show what it serves; 1 when something is wrong with it, or unreachable."""
     if write is not None and not live:
         raise CliError("--write needs --live: it writes down what that found.", exit_code=2)
+    if write is not None:
+        refuse_existing(write)
     plan = shown.planned(config)
     pairs = [(model, wanted) for model in plan.plan.catalogue.models for wanted in plan.wanted(model)]
     loose = list(_loose(plan))
@@ -42,7 +44,8 @@ def check(config: Path | None, live: bool, write: Path | None, json_: bool) -> i
             output.value()
             shown.print_probes(probes.values())
     if write is not None:
-        write_rows(write, plan.settings, plan.plan.catalogue, probes)
+        for note in write_rows(write, plan.settings, plan.plan.catalogue, probes):
+            output.warn(f"{write}: {note}")
     return 0 if all(one.reachable for one in probes.values()) else 1
 
 

@@ -15,20 +15,53 @@ if TYPE_CHECKING:
     from penstock.app.serving.probe import Probe
 
 
-def write_rows(path: Path, settings: Settings, catalogue: Catalogue, probes: Mapping[str, "Probe"]) -> None:
-    """One row for every model whose targets all answered. Raises CliError."""
+def refuse_existing(path: Path) -> None:
+    """Told before anything is asked, which may cost money. Raises CliError."""
+    if path.exists():
+        # It may be the configuration itself, whose providers and settings no answer brings back.
+        raise CliError(f"{path} exists already, and check overwrites no file. Name a new one.", exit_code=2)
+    if not path.parent.is_dir():
+        raise CliError(f"{path.parent} is no folder. Name a file in one that exists.", exit_code=2)
+
+
+def write_rows(path: Path, settings: Settings, catalogue: Catalogue, probes: Mapping[str, "Probe"]) -> list[str]:
+    """One row for every model whose targets all answered; what is left out of the file, and why. Raises CliError."""
     own = {row.id: row for row in settings.model}
-    rows = []
-    for model in catalogue.served:
-        found = [probes.get(target.name) for target in model.targets]
-        answered = [one for one in found if one is not None and one.reachable]
-        if len(answered) == len(found):
-            rows.append(_row(model, own.get(model.id)) | {"capabilities": _capabilities(model, answered)})
+    rows, notes = [], []
+    for model in catalogue.models:
+        found = {target.name: probes.get(target.name) for target in model.targets}
+        answered = [one for one in found.values() if one is not None and one.reachable]
+        if answered and len(answered) == len(found):
+            rows.append(_row(model, own.get(model.id)) | _found(model, answered))
+            notes += [f"{model.id}: {name} was not found out and is as before" for name in _open(answered)]
+        elif answered or any(found.values()):
+            silent = [name for name, one in found.items() if one is None or not one.reachable]
+            notes.append(f"{model.id} is left out: no answer of {', '.join(silent)}")
+        elif model.id in own:
+            notes.append(f"{model.id} is left out: nothing of it was asked")
+    if not rows:
+        raise CliError(f"{path} is not written: no model's targets have all answered.")
     text = json.dumps({"model": rows}, indent=2) if path.suffix == ".json" else "\n".join(map(_toml, rows))
     try:
-        path.write_text(f"{text.rstrip()}\n", encoding="utf-8")
+        with path.open("x", encoding="utf-8") as file:
+            file.write(f"{text.rstrip()}\n")
     except OSError as error:
         raise CliError(f"{path}: {error.strerror}") from error
+    return notes
+
+
+def _found(model: Model, probes: list["Probe"]) -> dict[str, Any]:
+    capabilities = _capabilities(model, probes)
+    seen = {one.capabilities.get("vision") for one in probes}
+    if seen != {"yes"} and "no" not in seen:
+        return {"capabilities": capabilities}
+    return {"capabilities": capabilities, "input": ["text", "image"] if seen == {"yes"} else ["text"]}
+
+
+def _open(probes: list["Probe"]) -> list[str]:
+    """The questions that got neither a yes of all nor a no."""
+    answers = {name: {one.capabilities[name] for one in probes} for name in probes[0].capabilities}
+    return [name for name, given in answers.items() if given != {"yes"} and "no" not in given]
 
 
 def _capabilities(model: Model, probes: list["Probe"]) -> list[str]:
