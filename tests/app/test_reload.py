@@ -18,7 +18,7 @@ import pytest
 from penstock.app.boot import Serving
 from penstock.app.serving.plan import plan
 from penstock.app.serving.reload import Reloader
-from penstock.settings.load import load_settings
+from penstock.settings.load import config_file, load_settings
 from penstock.settings.tree import Settings
 from tests.gateway.conftest import ANSWER, DONE, control, delta
 from tests.server import Server, descendants, running
@@ -341,3 +341,44 @@ def test_a_file_that_breaks_its_reader_does_not_keep_the_next_one_from_being_tak
         running.cancel()
 
     asyncio.run(reload())
+
+
+@pytest.mark.parametrize("signalled", [True, False])
+def test_a_file_that_vanishes_leaves_what_was_served_and_is_told_once(
+    signalled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "penstock.toml"
+    row = '[[model]]\nid = "{}"\ntargets = [{{ provider = "ollama", model = "x" }}]\n'
+    file.write_text(row.format("mine"))
+    caplog.set_level("INFO", "penstock.app")
+    flags = {"home": str(tmp_path / "home")}
+    told: list[list[str]] = []
+
+    async def reload() -> None:
+        settings = load_settings(flags)
+        reloader = Reloader(settings, load=lambda: load_settings(flags), file=lambda: config_file(flags))
+        reloader.begin(plan(settings, environ={}), ())
+        back = asyncio.Event()
+
+        async def tell(serving: Serving) -> list[str]:
+            told.append([model.id for model in serving.models])
+            back.set()
+            return []
+
+        running = asyncio.create_task(reloader.run(tell))
+        file.unlink()
+        if signalled:
+            reloader.ask()
+        async with asyncio.timeout(60):
+            while "no such configuration file any more" not in caplog.text:
+                await asyncio.sleep(0.02)
+            file.write_text(row.format("newer"))
+            await back.wait()
+        await asyncio.sleep(0)  # the line of the log
+        running.cancel()
+
+    asyncio.run(reload())
+    assert caplog.text.count("not reloaded, the old one stays") == 1
+    assert len(told) == 1
+    assert "newer" in told[0]

@@ -70,9 +70,9 @@ def load_settings(
     env = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     from_env = dict(_environment(env))
-    path, must_exist = _config_path(config, env, (flags or {}).get("home") or from_env.get("home"))
+    path = _config_path(config, env, (flags or {}).get("home") or from_env.get("home"))
     if path is not None:
-        _merge_file(values, path, must_exist=must_exist)
+        _merge_file(values, path)
     for name, value in from_env.items():
         _assign(values, name, value, f"environment {env_name(name)}")
     for name, value in (flags or {}).items():
@@ -85,18 +85,18 @@ def load_settings(
 def config_file(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> Path | None:
     """The file that ``load_settings`` reads with these arguments, None when there is none. Raises SettingsError."""
     from_env = dict(_environment(os.environ))
-    return _config_path(config, os.environ, (flags or {}).get("home") or from_env.get("home"))[0]
+    return _config_path(config, os.environ, (flags or {}).get("home") or from_env.get("home"))
 
 
-def _config_path(config: Path | None, env: Mapping[str, str], home: str | None) -> tuple[Path | None, bool]:
+def _config_path(config: Path | None, env: Mapping[str, str], home: str | None) -> Path | None:
     if config is not None:
-        return config, True
+        return config
     if named := env.get("PENSTOCK_CONFIG"):
-        return Path(named), True
+        return Path(named)
     for folder in (Path.cwd(), Path(home or default_home()).expanduser()):
         if (folder / CONFIG_FILE).is_file():
-            return folder / CONFIG_FILE, False
-    return None, False
+            return folder / CONFIG_FILE
+    return None
 
 
 def _environment(env: Mapping[str, str]) -> Iterable[tuple[str, str]]:
@@ -110,8 +110,8 @@ def _environment(env: Mapping[str, str]) -> Iterable[tuple[str, str]]:
             yield known[name], value
 
 
-def _merge_file(values: dict[str, Any], path: Path, *, must_exist: bool) -> None:
-    text, data = _read(path, must_exist=must_exist)
+def _merge_file(values: dict[str, Any], path: Path) -> None:
+    text, data = _read(path)
     sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     for key, value in data.items():
         where = f"{path}:{_line_of(text, None, key)}"
@@ -128,14 +128,12 @@ def _merge_file(values: dict[str, Any], path: Path, *, must_exist: bool) -> None
                 _assign(values, f"{key}.{name}", inner, f"{path}:{_line_of(text, key, name)}", strict=True)
 
 
-def _read(path: Path, *, must_exist: bool) -> tuple[str, dict[str, Any]]:
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
         return text, tomllib.loads(text)
     except FileNotFoundError:
-        if must_exist:
-            raise SettingsError(f"{path}: no such configuration file") from None
-        return "", {}
+        raise SettingsError(f"{path}: no such configuration file") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: {error}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -37,6 +37,7 @@ class Reloader:
         self._plan: Plan | None = None
         self._engines: tuple[EngineAddress, ...] = ()
         self._stored = StoredRevision()
+        self._taken_from = file()
         self._seen = self._look()
 
     def begin(self, served: Plan, engines: Iterable[EngineAddress]) -> None:
@@ -57,10 +58,14 @@ class Reloader:
             if asked or (now != self._seen and now == candidate):
                 self._seen = now
                 try:
-                    await self._reload(tell)
+                    taken = await self._reload(tell)
                 except Exception as error:  # noqa: BLE001 - whatever stood in a file, the next one must be taken
                     _log.error("configuration not reloaded, the old one stays: %s", type(error).__name__)
                     _log.debug("the configuration cannot be reloaded", exc_info=error)
+                    taken = False
+                if not taken:
+                    candidate = now
+                    continue
                 # A file that is named since then is new; one that changed while it was read must count as changed.
                 looked = await asyncio.to_thread(self._look)
                 self._seen = {name: now.get(name, found) for name, found in looked.items()}
@@ -91,12 +96,13 @@ class Reloader:
             seen[name] = (found.st_mtime_ns, found.st_size)
         return seen
 
-    async def _reload(self, tell: Callable[[Serving], Awaitable[list[str]]]) -> None:
+    async def _reload(self, tell: Callable[[Serving], Awaitable[list[str]]]) -> bool:
+        """Whether the new configuration is taken."""
         try:
             settings, made = await asyncio.to_thread(self._read)
         except _NOT_TAKEN as error:
             _log.error("configuration not reloaded, the old one stays: %s", error)
-            return
+            return False
         for path in _elsewhere(self._settings, settings):
             _log.warning("configuration: %s needs a restart", path)
         assert self._plan is not None
@@ -111,11 +117,16 @@ class Reloader:
             self._settings, self._plan = old
             await tell(serving(*old))
             _log.error("configuration not reloaded, the old one stays: %s", "; ".join(refusals))
-            return
+            return False
+        self._taken_from = self._file()
         _log.info("configuration reloaded: %s", ", ".join(changes) or "nothing has changed")
+        return True
 
     def _read(self) -> tuple[Settings, Plan]:
         settings = self._load()
+        if self._taken_from is not None and not self._taken_from.is_file():
+            # Between the rm and the copy of a deployment: no order to serve nothing, or what another folder's file says.
+            raise SettingsError(f"{self._taken_from}: no such configuration file any more")
         # What needs a restart is judged as it was at the start: the mode decides about stand-ins, for one.
         return settings, plan(_taken(self._settings, settings), self._engines)
 
