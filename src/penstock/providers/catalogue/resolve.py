@@ -25,6 +25,7 @@ _REGION = re.compile(r"[a-z0-9-]{1,32}")
 _ENDPOINT_ENV = "AZURE_OPENAI_ENDPOINT"
 _HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _OURS = ("host", "content-length", "transfer-encoding", "connection")  # how a call is framed
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +77,11 @@ def _check(row: ProviderRow, taken: Container[str]) -> None:
     where = f"[[provider]] '{row.name}'"
     if row.name in taken:
         raise CatalogueError(f"{where}: the name is used twice; give each provider its own")
+    if row.api_key_env is not None and not _is_env_name(row.api_key_env):
+        # Nor is this repeated: it may be the key itself, and clients are told what is not set.
+        raise CatalogueError(
+            f"{where}: api_key_env must be the name of an environment variable, such as LAB_API_KEY, not the key itself"
+        )
     if row.base_url is not None and not _is_base_url(row.base_url):
         # The address is not repeated: it may carry a password.
         raise CatalogueError(f"{where}: base_url must be http(s)://host[:port][/path]")
@@ -162,6 +168,13 @@ def _region(row: ProviderRow, environ: Mapping[str, str]) -> str:
         source = "region" if row.region else " or ".join(_REGION_ENV)
         raise CatalogueError(f"[[provider]] '{row.name}': {source} {shown(region)} is no AWS region")
     return region
+
+
+def _is_env_name(text: str) -> bool:
+    """Whether this names a variable, and is no key by its look: keys are long, and of both cases or without words."""
+    mixed = text not in (text.upper(), text.lower())
+    is_key = len(text) >= 20 and (mixed or ("_" not in text and len(text) >= 32))
+    return _ENV_NAME.fullmatch(text) is not None and not is_key
 
 
 def _is_base_url(text: str) -> bool:
