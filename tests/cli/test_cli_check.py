@@ -99,7 +99,8 @@ def test_check_names_file_line_and_row_of_a_mistake(here: Penstock) -> None:
     add(here, "[[model]]\nid = 3\n")
     assert f"{config}:16: model" in here.refused("check")
     Path(config).write_text('[[model]]\nid = "x"\ntargets = [{ provider = "nowhere", model = "m" }]\n')
-    assert "[[model]] 'x': unknown provider 'nowhere'" in here.refused("check")
+    said = here.refused("check")
+    assert f"{config}:3: [[model]] 'x': unknown provider 'nowhere' (known: anthropic, azure, " in " ".join(said.split())
     assert "no such configuration file" in here.refused("check", "--config", config + "x")
 
 

@@ -1,6 +1,7 @@
 """The operator's rows: a mistake in one is one line that names the row."""
 
 import contextlib
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from penstock.providers.transport import Endpoint, Transport
 from penstock.settings.tree import Settings
 
 LAB = {"name": "lab", "base_url": "http://127.0.0.1:9/v1"}
-MODEL = {"id": "m", "targets": [{"provider": "lab", "model": "x"}]}
+MODEL: dict[str, Any] = {"id": "m", "targets": [{"provider": "lab", "model": "x"}]}
 
 
 def built(*, provider: list[dict[str, object]], model: list[dict[str, object]]) -> Catalogue:
@@ -61,6 +62,40 @@ def test_a_model_without_targets_is_refused() -> None:
 def test_a_target_without_a_model_is_refused() -> None:
     said = refusal(model=[{**MODEL, "targets": [{"provider": "lab", "model": ""}]}])
     assert said.startswith("[[model]] 'm': a target's model is empty")
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "at"),
+    [
+        ({"base_url": "x"}, {}, ("provider", 1, "base_url")),
+        ({"kind": "x"}, {}, ("provider", 1, "kind")),
+        ({"profile": "x"}, {}, ("provider", 1, "profile")),
+        ({"name": "first"}, {}, ("provider", 1, "name")),
+        ({"api_key_env": "A", "api_key_stored": True}, {}, ("provider", 1, "api_key_stored")),
+        ({}, {"targets": []}, ("model", 1, "targets")),
+        ({}, {"targets": [*MODEL["targets"], {"provider": "x", "model": "y"}]}, ("model", 1, "targets", 1, "provider")),
+        ({}, {"id": "a b"}, ("model", 1, "id")),
+        ({}, {"aliases": ["m1"]}, ("model", 1, "aliases")),
+        ({}, {"price": {"input": "x", "output": 1}}, ("model", 1, "price")),
+        ({}, {"price": {"input": -1, "output": 1}}, ("model", 1, "price")),
+    ],
+)
+def test_a_mistake_says_where_it_stands(
+    provider: dict[str, object], model: dict[str, object], at: tuple[str | int, ...]
+) -> None:
+    with pytest.raises(CatalogueError) as caught:
+        built(
+            provider=[{**LAB, "name": "first"}, {**LAB, **provider}],
+            model=[{**MODEL, "id": "m1", "targets": [{"provider": "first", "model": "x"}]}, {**MODEL, **model}],
+        )
+    assert caught.value.at == at
+
+
+def test_a_name_that_is_used_twice_names_both_places() -> None:
+    twice = [{**MODEL, "aliases": ["quick"]}, {**MODEL, "id": "n", "aliases": ["quick"]}]
+    assert refusal(model=twice) == "[[model]] 'n': the name 'quick' is used twice, first by [[model]] 'm'"
+    assert "used twice, in this row" in refusal(model=[{**MODEL, "aliases": ["a", "a"]}])
+    assert "by the rows 1 and 2" in refusal(provider=[{**LAB}, {**LAB}])
 
 
 @pytest.mark.parametrize(

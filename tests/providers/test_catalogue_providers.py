@@ -83,14 +83,18 @@ def test_two_sources_of_a_credential_are_refused() -> None:
     assert "keep one" in refusal(base_url="http://x", api_key_env="LAB_KEY", api_key_stored=True)
 
 
-@pytest.mark.parametrize("key", ["sk-123-abc", "", "A B", "1X", "ÄB", "gsk_w0HqT4uYxNc8Rz1LbVd2", f"k{'0a' * 16}", "X\n"])
+@pytest.mark.parametrize(
+    "key", ["sk-123-abc", "", "A B", "1X", "ÄB", "gsk_w0HqT4uYxNc8Rz1LbVd2", f"k{'0a' * 16}", "X\n"]
+)
 def test_a_key_in_place_of_the_name_of_its_variable_is_refused_and_not_repeated(key: str) -> None:
     said = refusal(base_url="http://x", api_key_env=key)
     assert "api_key_env must be the name of an environment variable" in said
     assert not key.strip() or key.strip() not in said
 
 
-@pytest.mark.parametrize("name", ["LAB_KEY", "lab_key", "_K1", "Lab_Key", "A_VERY_LONG_NAME_OF_A_VARIABLE_WITH_THE_KEY"])
+@pytest.mark.parametrize(
+    "name", ["LAB_KEY", "lab_key", "_K1", "Lab_Key", "A_VERY_LONG_NAME_OF_A_VARIABLE_WITH_THE_KEY"]
+)
 def test_the_name_of_any_variable_is_taken(name: str) -> None:
     assert resolved("lab", {"base_url": "http://x", "api_key_env": name}).missing == name
 

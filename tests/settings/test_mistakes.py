@@ -79,8 +79,8 @@ def test_a_flag_out_of_range_is_named(tmp_path: Path) -> None:
 
 def test_broken_toml_names_the_file_and_the_line(tmp_path: Path) -> None:
     said = mistake(tmp_path, "[gateway]\nport = \n")
-    assert said.startswith("penstock.toml: ")
-    assert "line 2" in said
+    assert said == "penstock.toml:2: invalid value (column 8)"
+    assert mistake(tmp_path, "[gateway]\n\nport = [\n").startswith("penstock.toml:3: ")
 
 
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
@@ -121,6 +121,22 @@ MODEL = '[[model]]\nid = "m"\n'
 )
 def test_a_mistake_in_one_of_many_rows_is_told_with_its_own_line(tmp_path: Path, text: str, line: int) -> None:
     assert mistake(tmp_path, text).startswith(f"penstock.toml:{line}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        (f'{ROW}basurl = "x"\n', "; did you mean base_url?"),
+        (f'{MODEL}targets = [{{ provder = "a", model = "x" }}]\n', "; did you mean provider?"),
+        (f"{MODEL}targets = []\nprice = {{ input = 1, outptu = 2 }}\n", "; did you mean output?"),
+        (f'{ROW}auth = "basic"\n', "; use key or bearer"),
+        (f'{MODEL}targets = []\ninput = ["text", "sound"]\n', "; use text or image"),
+        ('[serve]\nmode = "prod"\n', "; use development or production"),
+        (f"{ROW}headers = {{ a = 1 }}\n", "`str`, got `int` - at `$[0].headers[...]`"),
+    ],
+)
+def test_a_wrong_name_or_choice_says_what_is_known(tmp_path: Path, text: str, end: str) -> None:
+    assert mistake(tmp_path, text).endswith(end)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

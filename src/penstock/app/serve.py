@@ -28,7 +28,7 @@ from penstock.engine.supervised import EngineFailed
 from penstock.engine.weights import WeightsError
 from penstock.ledger.journal import JournalError
 from penstock.providers.catalogue import CatalogueError
-from penstock.settings.load import SettingsError, config_file, load_settings
+from penstock.settings.load import SettingsError, config_file, load_settings, located
 from penstock.settings.tree import SecretsSettings, Settings
 from penstock.store.errors import StoreError
 
@@ -43,7 +43,6 @@ _STARTUP_ERRORS = (
     WeightsError,
     EngineFailed,
     ChildFailed,
-    CatalogueError,
     JournalError,
 )
 
@@ -59,6 +58,9 @@ def run(flags: Mapping[str, Any], config: Path | None = None) -> int:
             file=lambda: config_file(flags, config=config),
         )
         return asyncio.run(Supervisor(settings, reloader).run())
+    except CatalogueError as error:
+        print(f"penstock: {located(str(error), error.at, config_file(flags, config=config))}", file=sys.stderr)
+        return 1
     except _STARTUP_ERRORS as error:
         print(f"penstock: {error}", file=sys.stderr)
         return 1

@@ -4,9 +4,10 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import platformdirs
@@ -135,7 +136,10 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such configuration file") from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: {error}") from error
+        at = re.search(r" \(at line (\d+), (column \d+)\)$", str(error))
+        # What is missed at the end of the document is missed on its last line.
+        line, said = (at[1], f"{str(error)[: at.start()]} ({at[2]})") if at else (len(text.splitlines()), str(error))
+        raise SettingsError(f"{path}:{line}: {said[:1].lower()}{said[1:]}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
 
@@ -154,21 +158,58 @@ def _line_of(text: str, section: str | None, key: str) -> int:
     return fallback or 1
 
 
+def located(said: str, at: Sequence[str | int], file: Path | None) -> str:
+    """A message about that place of the tree, such as ``("provider", 0, "base_url")``, with the file and its line."""
+    if not at or file is None:
+        return said
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return said
+    steps = [(str(step), "") if isinstance(step, int) else ("", step) for step in at[1:]]
+    return f"{file}:{_line_in_rows(text, str(at[0]), steps)}: {said}"
+
+
 def _rows(annotation: Any, value: Any, path: Path, *, text: str, section: str) -> Any:
     """The rows of an array of tables, checked; a mistake is told with its own line."""
     try:
         msgspec.convert(value, annotation, strict=True)
     except msgspec.ValidationError as error:
         said = str(error)
-        where = f"{path}:{_line_in_rows(text, section, said)}: {section}"
-        raise SettingsError(f"{where}: {said[:1].lower()}{said[1:]}") from error
+        steps = re.findall(r"\[(\d+)\]|\.(\w+)", "".join(re.findall(r" - at `\$(.*)`$", said)))
+        unknown = re.findall(r"unknown field `([^`]+)`", said)
+        where = f"{path}:{_line_in_rows(text, section, [*steps, *(('', key) for key in unknown)])}: {section}"
+        found = _annotation_at(annotation, steps)
+        hint = _closest(unknown[0], _names(found)) if unknown else _allowed(found)
+        raise SettingsError(f"{where}: {said[:1].lower()}{said[1:]}{hint}") from error
     return value
 
 
-def _line_in_rows(text: str, section: str, said: str) -> int:
-    """The line of the key that msgspec's message is about: its path (``$[1].targets[0].model``) is walked down."""
-    steps = re.findall(r"\[(\d+)\]|\.(\w+)", "".join(re.findall(r" - at `\$(.*)`$", said)))
-    steps += [("", key) for key in re.findall(r"unknown field `([^`]+)`", said)]
+def _annotation_at(annotation: Any, steps: Iterable[tuple[str, str]]) -> Any:
+    """What the tree wants at the end of a path that msgspec names."""
+    for index, key in steps:
+        annotation = _bare(annotation)
+        annotation = get_args(annotation)[0] if index else get_type_hints(annotation, include_extras=True)[key]
+    return _bare(annotation)
+
+
+def _bare(annotation: Any) -> Any:
+    while get_origin(annotation) in (Annotated, Union, UnionType):
+        annotation = next(arg for arg in get_args(annotation) if arg is not type(None))
+    return annotation
+
+
+def _names(row: Any) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(row)]
+
+
+def _allowed(annotation: Any) -> str:
+    """The values of a choice, as the end of a message."""
+    return f"; use {' or '.join(get_args(annotation))}" if get_origin(annotation) is Literal else ""
+
+
+def _line_in_rows(text: str, section: str, steps: Iterable[tuple[str, str]]) -> int:
+    """The line of a key by its path from the section, index or name at each step."""
     lines = text.splitlines()
     headers = [(number, match[1]) for number, line in enumerate(lines) if (match := _HEADER.match(line))]
     table, begin, end = section, _line_of(text, None, section) - 1, len(lines)
@@ -207,7 +248,9 @@ def _check(annotation: Any, value: Any, where: str, *, strict: bool) -> Any:
     except msgspec.ValidationError as error:
         secret = any(word in where for word in ("token", "url", "master_key"))
         shown = "" if secret or isinstance(value, (dict, list)) else f", got {value!r}"
-        raise SettingsError(f"{where}: {str(error)[:1].lower()}{str(error)[1:]}{shown}") from error
+        raise SettingsError(
+            f"{where}: {str(error)[:1].lower()}{str(error)[1:]}{shown}{_allowed(_bare(annotation))}"
+        ) from error
 
 
 def _check_networks(entries: Iterable[str]) -> None:

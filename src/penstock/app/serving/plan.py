@@ -40,7 +40,9 @@ def plan(
         try:
             make_transport(provider.spec)
         except ValueError as error:
-            raise CatalogueError(f"[[provider]] '{provider.spec.name}': {error}") from error
+            name = provider.spec.name
+            rows = [number for number, row in enumerate(settings.provider) if row.name == name]
+            raise CatalogueError(f"[[provider]] '{name}': {error}", *(("provider", rows[0]) if rows else ())) from error
     return made
 
 

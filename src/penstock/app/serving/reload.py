@@ -11,7 +11,7 @@ from penstock.app.boot import EngineAddress, Serving
 from penstock.app.serving.plan import Plan, plan, serving
 from penstock.app.serving.stored import StoredRevision
 from penstock.providers.catalogue import CatalogueError
-from penstock.settings.load import SettingsError
+from penstock.settings.load import SettingsError, located
 from penstock.settings.tree import Settings
 from penstock.store.errors import StoreError
 
@@ -101,7 +101,8 @@ class Reloader:
         try:
             settings, made = await asyncio.to_thread(self._read)
         except _NOT_TAKEN as error:
-            _log.error("configuration not reloaded, the old one stays: %s", error)
+            said = located(str(error), error.at, self._file()) if isinstance(error, CatalogueError) else error
+            _log.error("configuration not reloaded, the old one stays: %s", said)
             return False
         for path in _elsewhere(self._settings, settings):
             _log.warning("configuration: %s needs a restart", path)
@@ -125,7 +126,7 @@ class Reloader:
     def _read(self) -> tuple[Settings, Plan]:
         settings = self._load()
         if self._taken_from is not None and not self._taken_from.is_file():
-            # Between the rm and the copy of a deployment: no order to serve nothing, or what another folder's file says.
+            # Between the rm and the copy of a deployment: no order to serve nothing, or another folder's file.
             raise SettingsError(f"{self._taken_from}: no such configuration file any more")
         # What needs a restart is judged as it was at the start: the mode decides about stand-ins, for one.
         return settings, plan(_taken(self._settings, settings), self._engines)

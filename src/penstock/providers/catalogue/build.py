@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock.domain.catalogue import Catalogue, Model, Rate, Routing, Target, Timeouts
+from penstock.providers.catalogue.credentials import in_row
 from penstock.providers.catalogue.prices import Prices
 from penstock.providers.catalogue.resolve import CatalogueError, Provider, resolve_providers, shown
 from penstock.providers.spec import ProviderSpec
@@ -68,7 +69,10 @@ def build_catalogue(
     production = settings.serve.mode == "production"
     stand_in = next((model for model in local if model.id == settings.engine.model and not production), None)
     maker = _Maker(providers, stand_in)
-    own = [maker.own(row) for row in settings.model]
+    own = []
+    for index, row in enumerate(settings.model):
+        with in_row("model", index):
+            own.append(maker.own(row))
     embedded = [_embedded(model) for model in local]
     taken = {name for model in (*own, *embedded) for name in (model.id, *model.aliases)}
     built_in = [maker.built_in(row) for row in _built_in_rows() if row.id not in taken]
@@ -191,31 +195,40 @@ def _served(model: Model, targets: tuple[Target, ...]) -> Model:
 
 
 def _check_rows(settings: Settings, providers: Mapping[str, Provider]) -> None:
-    names: set[str] = set()
-    for row in settings.model:
-        for name in (row.id, *row.aliases):
-            if _MODEL_ID.fullmatch(name) is None:
-                what = "id" if name == row.id else f"alias {shown(name)}"
-                raise CatalogueError(
-                    f"[[model]] {shown(row.id)}: bad {what}; use 1-128 of A-Z a-z 0-9 . _ : / @ + -, "
-                    "first a letter, a digit or @"
-                )
-            if name in names:
-                raise CatalogueError(f"[[model]] '{row.id}': the name '{name}' is used twice")
-            names.add(name)
-        _check_targets(row, providers)
+    names: dict[str, str] = {}
+    for index, row in enumerate(settings.model):
+        with in_row("model", index):
+            _check_names(row, names)
+            _check_targets(row, providers)
+
+
+def _check_names(row: ModelRow, taken: dict[str, str]) -> None:
+    for place, name in (("id", row.id), *(("aliases", alias) for alias in row.aliases)):
+        if _MODEL_ID.fullmatch(name) is None:
+            what = "id" if place == "id" else f"alias {shown(name)}"
+            raise CatalogueError(
+                f"[[model]] {shown(row.id)}: bad {what}; use 1-128 of A-Z a-z 0-9 . _ : / @ + -, "
+                "first a letter, a digit or @",
+                place,
+            )
+        if name in taken:
+            other = "in this row" if taken[name] == row.id else f"first by [[model]] '{taken[name]}'"
+            raise CatalogueError(f"[[model]] '{row.id}': the name '{name}' is used twice, {other}", place)
+        taken[name] = row.id
 
 
 def _check_targets(row: ModelRow, providers: Mapping[str, Provider]) -> None:
+    where = f"[[model]] '{row.id}'"
     if not row.targets:
-        raise CatalogueError(f"[[model]] '{row.id}': targets is empty; name at least one provider and model")
-    for target in row.targets:
+        raise CatalogueError(f"{where}: targets is empty; name at least one provider and model", "targets")
+    for index, target in enumerate(row.targets):
         if target.provider not in providers:
-            own = sorted(name for name, provider in providers.items() if not provider.built_in)
-            known = ", ".join([*own, "and the built-in ones of docs/providers.md"])
-            raise CatalogueError(f"[[model]] '{row.id}': unknown provider {shown(target.provider)} (known: {known})")
+            known = ", ".join(sorted(providers, key=lambda name: (providers[name].built_in, name)))
+            said = f"{where}: unknown provider {shown(target.provider)} (known: {known})"
+            raise CatalogueError(said, "targets", index, "provider")
         if not target.model.strip():
-            raise CatalogueError(f"[[model]] '{row.id}': a target's model is empty; write the provider's own id")
+            said = f"{where}: a target's model is empty; write the provider's own id"
+            raise CatalogueError(said, "targets", index, "model")
 
 
 def _rate(row: ModelRow) -> Rate | None:
@@ -228,9 +241,9 @@ def _rate(row: ModelRow) -> Rate | None:
             for value in (price.input, price.output, price.cached_input, price.cache_write)
         ]
     except InvalidOperation:
-        raise CatalogueError(f"[[model]] '{row.id}': a price is not a number; write 3 or \"0.25\"") from None
+        raise CatalogueError(f"[[model]] '{row.id}': a price is not a number; write 3 or \"0.25\"", "price") from None
     if any(number is not None and not (number.is_finite() and number >= 0) for number in numbers):
-        raise CatalogueError(f"[[model]] '{row.id}': a price is negative or not finite")
+        raise CatalogueError(f"[[model]] '{row.id}': a price is negative or not finite", "price")
     entry, output, cached, write = numbers
     assert entry is not None
     assert output is not None

@@ -2,7 +2,8 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,22 @@ _MAX_BYTES = 64 * 1024
 
 
 class CatalogueError(Exception):
-    """The configured catalogue contradicts itself; the message is one line that names the row and the remedy."""
+    """The configured catalogue contradicts itself; the message is one line that names the row and the remedy. ``at`` is
+    the place in the settings tree: ``("provider", 0, "base_url")``."""
+
+    def __init__(self, said: str, *at: str | int) -> None:
+        super().__init__(said)
+        self.at = at
+
+
+@contextmanager
+def in_row(section: str, index: int) -> Iterator[None]:
+    """What contradicts itself in here is in that row."""
+    try:
+        yield
+    except CatalogueError as error:
+        error.at = (section, index, *error.at)
+        raise
 
 
 class Found(NamedTuple):
@@ -45,10 +61,10 @@ def find_credential(
     CatalogueError for two sources or a file that cannot be read; a secret that is not there is only missing."""
     given = [name for name in _SOURCES if getattr(row, name)]
     if len(given) > 1:
-        raise CatalogueError(f"[[provider]] '{row.name}': {' and '.join(given)} are both set; keep one")
+        raise CatalogueError(f"[[provider]] '{row.name}': {' and '.join(given)} are both set; keep one", given[1])
     if row.aws_profile is not None:
         if kind != "bedrock":
-            raise CatalogueError(f"[[provider]] '{row.name}': aws_profile is for the kind bedrock")
+            raise CatalogueError(f"[[provider]] '{row.name}': aws_profile is for the kind bedrock", "aws_profile")
         return Found(f"AWS profile {row.aws_profile}")
     if row.api_key_file is not None:
         return Found(f"file {row.api_key_file}", Credential(secret=_read_file(row.name, row.api_key_file)))
@@ -99,12 +115,12 @@ def _read_file(name: str, path: str) -> str:
         with Path(path).open(encoding="utf-8") as file:
             # Whoever may write it could put in a key of theirs and be sent what our clients say.
             if os.fstat(file.fileno()).st_mode & 0o022:
-                raise CatalogueError(f"{where} can be written by others; chmod 600")
+                raise CatalogueError(f"{where} can be written by others; chmod 600", "api_key_file")
             secret = file.read(_MAX_BYTES).strip()
     except OSError as error:
-        raise CatalogueError(f"{where} cannot be read: {error.strerror}") from error
+        raise CatalogueError(f"{where} cannot be read: {error.strerror}", "api_key_file") from error
     except ValueError:  # of the bytes, or a NUL in the path
-        raise CatalogueError(f"{where} is not text") from None
+        raise CatalogueError(f"{where} is not text", "api_key_file") from None
     if not secret or not secret.isprintable():
-        raise CatalogueError(f"{where} must hold the key on one line")
+        raise CatalogueError(f"{where} must hold the key on one line", "api_key_file")
     return secret

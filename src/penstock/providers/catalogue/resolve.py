@@ -2,12 +2,19 @@
 
 import os
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
 
-from penstock.providers.catalogue.credentials import CatalogueError, Found, Stored, find_credential, nothing_stored
+from penstock.providers.catalogue.credentials import (
+    CatalogueError,
+    Found,
+    Stored,
+    find_credential,
+    in_row,
+    nothing_stored,
+)
 from penstock.providers.profiles import BuiltInProvider, built_in_providers
 from penstock.providers.registry import KINDS
 from penstock.providers.spec import Credential, ProviderSpec, Quirks
@@ -49,9 +56,10 @@ def resolve_providers(
     """Every provider that a target may name: the rows, then the built-in ones. Raises CatalogueError."""
     environ = os.environ if environ is None else environ
     found: dict[str, Provider] = {}
-    for row in settings.provider:
-        _check(row, found)
-        found[row.name] = _resolved(row, settings.upstream, environ, stored=stored)
+    for index, row in enumerate(settings.provider):
+        with in_row("provider", index):
+            _check(row, [*found])
+            found[row.name] = _resolved(row, settings.upstream, environ, stored=stored)
     for name in built_in_providers():
         if name not in found:
             own = _resolved(ProviderRow(name=name), settings.upstream, environ, stored=stored)
@@ -71,28 +79,30 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
-def _check(row: ProviderRow, taken: Container[str]) -> None:
+def _check(row: ProviderRow, taken: Sequence[str]) -> None:
     if not row.name.strip() or not row.name.isprintable():
-        raise CatalogueError(f"[[provider]] {shown(row.name)}: bad name; use a word of your own")
+        raise CatalogueError(f"[[provider]] {shown(row.name)}: bad name; use a word of your own", "name")
     where = f"[[provider]] '{row.name}'"
     if row.name in taken:
-        raise CatalogueError(f"{where}: the name is used twice; give each provider its own")
+        rows = f"{taken.index(row.name) + 1} and {len(taken) + 1}"
+        raise CatalogueError(f"{where}: the name is used twice, by the rows {rows}; give each its own", "name")
     if row.api_key_env is not None and not _is_env_name(row.api_key_env):
         # Nor is this repeated: it may be the key itself, and clients are told what is not set.
         raise CatalogueError(
-            f"{where}: api_key_env must be the name of an environment variable, such as LAB_API_KEY, not the key itself"
+            f"{where}: api_key_env must be the name of an environment variable such as LAB_API_KEY, not the key",
+            "api_key_env",
         )
     if row.base_url is not None and not _is_base_url(row.base_url):
         # The address is not repeated: it may carry a password.
-        raise CatalogueError(f"{where}: base_url must be http(s)://host[:port][/path]")
+        raise CatalogueError(f"{where}: base_url must be http(s)://host[:port][/path]", "base_url")
     if row.kind is not None and row.kind not in KINDS:
-        raise CatalogueError(f"{where}: unknown kind {shown(row.kind)} (known: {', '.join(sorted(KINDS))})")
+        raise CatalogueError(f"{where}: unknown kind {shown(row.kind)} (known: {', '.join(sorted(KINDS))})", "kind")
     if row.profile is not None and row.profile not in built_in_providers():
         known = ", ".join(sorted(built_in_providers()))
-        raise CatalogueError(f"{where}: unknown profile {shown(row.profile)} (known: {known})")
+        raise CatalogueError(f"{where}: unknown profile {shown(row.profile)} (known: {known})", "profile")
     for name, value in row.headers.items():
         if not _HEADER.fullmatch(name) or name.lower() in _OURS or not (value.isascii() and value.isprintable()):
-            raise CatalogueError(f"{where}: headers: {shown(name)} cannot be sent")
+            raise CatalogueError(f"{where}: headers: {shown(name)} cannot be sent", "headers")
 
 
 def _resolved(row: ProviderRow, upstream: UpstreamSettings, environ: Mapping[str, str], *, stored: Stored) -> Provider:
@@ -142,7 +152,8 @@ def _profile_of(row: ProviderRow) -> BuiltInProvider | None:
         profile = profiles[row.profile]
         if row.kind not in (None, profile.kind):
             raise CatalogueError(
-                f"[[provider]] '{row.name}': the profile {profile.name} is of the kind {profile.kind}, not {row.kind}"
+                f"[[provider]] '{row.name}': the profile {profile.name} is of the kind {profile.kind}, not {row.kind}",
+                "kind",
             )
         return profile
     own = profiles.get(row.name) or (profiles.get(row.kind) if row.kind and row.base_url is None else None)
@@ -166,7 +177,7 @@ def _region(row: ProviderRow, environ: Mapping[str, str]) -> str:
     region = row.region or next((environ[name] for name in _REGION_ENV if environ.get(name)), "us-east-1")
     if _REGION.fullmatch(region) is None:
         source = "region" if row.region else " or ".join(_REGION_ENV)
-        raise CatalogueError(f"[[provider]] '{row.name}': {source} {shown(region)} is no AWS region")
+        raise CatalogueError(f"[[provider]] '{row.name}': {source} {shown(region)} is no AWS region", "region")
     return region
 
 

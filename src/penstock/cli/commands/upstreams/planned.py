@@ -10,7 +10,7 @@ import msgspec
 from penstock.cli import output
 from penstock.cli.output import CliError
 from penstock.domain.catalogue import Model, Rate, Target
-from penstock.settings.load import load_settings
+from penstock.settings.load import config_file, load_settings, located
 from penstock.settings.tree import Settings
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def planned(config: Path | None = None) -> Planned:
     settings = load_settings(config=config)
     try:
         return Planned(settings, plan(settings, expected_engines(settings)))
-    except (CatalogueError, WeightsError, StoreError) as error:
+    except CatalogueError as error:
+        raise CliError(located(str(error), error.at, config_file(config=config))) from error
+    except (WeightsError, StoreError) as error:
         raise CliError(str(error)) from error
 
 
