@@ -179,6 +179,37 @@ def test_check_says_what_it_leaves_out_of_the_file_that_it_writes(here: Penstock
     assert not (tmp_path / "none.toml").exists()
 
 
+def test_check_tells_what_would_fail_only_later(here: Penstock, tmp_path: Path) -> None:
+    config = here.env["PENSTOCK_CONFIG"]
+    before = Path(config).read_text()
+    base = 'base_url = "http://127.0.0.1:9"'
+    for row, said in (
+        (f'kind = "any-llm"\nlibrary_provider = "nosuch"\n{base}', "cannot make its provider 'nosuch'"),
+        (f'{base}\nca_file = "{tmp_path}/no.pem"', "no.pem holds no certificates that can be read"),
+        (f'{base}\nproxy = "ftp://x"', "proxy"),
+        (f'{base}\nheaders = {{ "x-a" = "b\\r\\nc" }}', "the header 'x-a' holds a line break"),
+    ):
+        Path(config).write_text(f'{before}[[provider]]\nname = "late"\n{row}\n')
+        refused = " ".join(here.refused("check").split())
+        assert "'late'" in refused
+        assert said in refused
+        assert f"{config}:" in refused
+
+
+def test_check_warns_of_rows_without_a_credential_and_of_built_in_ids_that_are_replaced(here: Penstock) -> None:
+    add(here, '[[provider]]\nname = "anthropic"\napi_key_env = "MY_KEY"\n')
+    add(
+        here, '[[model]]\nid = "m"\naliases = ["claude-4-5-sonnet"]\ntargets = [{ provider = "lab", model = "able" }]\n'
+    )
+    assert here.json("check", "--json")["warnings"] == [
+        "[[provider]] 'anthropic': not set: MY_KEY; nothing is served by it",
+        "[[model]] 'm' replaces what is built in as claude-4-5-sonnet",
+    ]
+    assert "not set: MY_KEY" in here("check").stderr
+    assert "not set: MY_KEY" in here.ok("providers")
+    assert "anthropic has no credential here: set MY_KEY." in here.refused("providers:test", "anthropic")
+
+
 def test_models_says_who_serves_each_id_and_what_it_costs(here: Penstock) -> None:
     shown = here.ok("models")
     assert "0.25 / 1 USD" in shown

@@ -55,6 +55,16 @@ def test_a_bad_alias_is_refused() -> None:
     assert refusal(model=[{**MODEL, "aliases": [""]}]).startswith("[[model]] 'm': bad alias ''; ")
 
 
+def test_the_name_of_the_default_model_is_refused() -> None:
+    assert "'standard' means the default model" in refusal(model=[{**MODEL, "id": "standard"}])
+    assert "'standard' means the default model" in refusal(model=[{**MODEL, "aliases": ["standard"]}])
+
+
+def test_a_row_wins_over_the_alias_of_a_built_in_model() -> None:
+    catalogue = built(provider=[{**LAB}], model=[{**MODEL, "aliases": ["claude-sonnet-4-5"]}])
+    assert catalogue.get("claude-sonnet-4-5").id == "m"
+
+
 def test_a_model_without_targets_is_refused() -> None:
     assert refusal(model=[{**MODEL, "targets": []}]).startswith("[[model]] 'm': targets is empty")
 

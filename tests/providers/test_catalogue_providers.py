@@ -99,6 +99,14 @@ def test_the_name_of_any_variable_is_taken(name: str) -> None:
     assert resolved("lab", {"base_url": "http://x", "api_key_env": name}).missing == name
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [{"x-a": "b\r\nc"}, {"x-a": "b\n"}, {"x-a": "\N{SNOWMAN}"}, {"x a": "b"}, {"": "b"}, {"x:": "b"}, {"Host": "b"}],
+)
+def test_a_header_that_no_request_can_carry_is_refused(headers: dict[str, str]) -> None:
+    assert "header" in refusal(base_url="http://x", headers=headers)
+
+
 def test_an_aws_profile_is_for_bedrock_alone_and_carries_no_secret() -> None:
     assert "aws_profile is for the kind bedrock" in refusal(base_url="http://x", aws_profile="work")
     mine = resolved("bedrock", {"aws_profile": "work"}, **AWS)

@@ -11,7 +11,10 @@ from penstock.domain.catalogue import Catalogue
 from penstock.engine.weights import Weights
 from penstock.providers.catalogue import CatalogueError, LocalModel, Provider, build_catalogue, resolve_providers
 from penstock.providers.catalogue.credentials import secret_variables
-from penstock.providers.registry import make_transport
+from penstock.providers.images import ImageFetcher
+from penstock.providers.registry import make_adapter, make_transport
+from penstock.providers.spec import Bound
+from penstock.providers.transport import trusted
 from penstock.settings.tree import Settings
 
 
@@ -36,14 +39,37 @@ def plan(
         LocalModel(id=engine.model_id, context_window=engine.context, provider=engine.provider) for engine in engines
     ]
     made = Plan(build_catalogue(settings, local, providers), providers)
-    for provider in made.needed():
+    rows = {row.name: number for number, row in enumerate(settings.provider)}
+    for name in {**rows, **dict.fromkeys(provider.spec.name for provider in made.needed())}:
         try:
-            make_transport(provider.spec)
+            _check_connection(providers[name])
         except ValueError as error:
-            name = provider.spec.name
-            rows = [number for number, row in enumerate(settings.provider) if row.name == name]
-            raise CatalogueError(f"[[provider]] '{name}': {error}", *(("provider", rows[0]) if rows else ())) from error
+            at = ("provider", rows[name]) if name in rows else ()
+            raise CatalogueError(f"[[provider]] '{name}': {error}", *at) from error
     return made
+
+
+def _check_connection(provider: Provider) -> None:
+    """Also what nothing uses yet: it is wrong already. Raises ValueError."""
+    spec = provider.spec
+    if spec.ca_file is not None:
+        trusted(spec.ca_file)
+    if spec.base_url:
+        make_transport(spec)
+
+
+def check_adapters(settings: Settings, made: Plan) -> None:
+    """Make the adapter of every row and of all that is called, as the gateway will. Raises CatalogueError."""
+    rows = {row.name: number for number, row in enumerate(settings.provider)}
+    for name in {**rows, **dict.fromkeys(provider.spec.name for provider in made.needed())}:
+        one = made.providers[name]
+        if not one.spec.base_url:
+            continue
+        try:
+            make_adapter(Bound(one.spec, one.credential, make_transport(one.spec), ImageFetcher()))
+        except Exception as error:  # a kind's own library raises what it likes
+            at = ("provider", rows[name]) if name in rows else ()
+            raise CatalogueError(str(error) or repr(error), *at) from error
 
 
 def serving(settings: Settings, made: Plan) -> Serving:

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from importlib.resources import files
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock.domain.catalogue import Catalogue, Model, Rate, Routing, Target, Timeouts
+from penstock.domain.platform import STANDARD_PLAN
 from penstock.providers.catalogue.credentials import in_row
 from penstock.providers.catalogue.prices import Prices
 from penstock.providers.catalogue.resolve import CatalogueError, Provider, resolve_providers, shown
@@ -75,7 +76,7 @@ def build_catalogue(
             own.append(maker.own(row))
     embedded = [_embedded(model) for model in local]
     taken = {name for model in (*own, *embedded) for name in (model.id, *model.aliases)}
-    built_in = [maker.built_in(row) for row in _built_in_rows() if row.id not in taken]
+    built_in = [maker.built_in(row, taken) for row in _built_in_rows() if row.id not in taken]
     return Catalogue([*own, *embedded, *built_in], default=settings.engine.model if local else None)
 
 
@@ -83,6 +84,12 @@ def specs(settings: Settings) -> tuple[ProviderSpec, ...]:
     """The providers of this installation's rows, resolved."""
     found = resolve_providers(settings)
     return tuple(found[row.name].spec for row in settings.provider)
+
+
+def replaced_ids(row: ModelRow) -> list[str]:
+    """The names of a row by which a built-in model was known."""
+    known = {name for built_in in _built_in_rows() for name in (built_in.id, *built_in.aliases)}
+    return [name for name in (row.id, *row.aliases) if name in known]
 
 
 @cache
@@ -129,11 +136,12 @@ class _Maker:
             return self._stood_in(model) if row.stand_in else model
         return _served(model, targets)
 
-    def built_in(self, row: _BuiltIn) -> Model:
+    def built_in(self, row: _BuiltIn, taken: Container[str]) -> Model:
         """A built-in id, served by the real thing where a credential for it stands in the environment."""
+        aliases = tuple(name for name in row.aliases if name not in taken)
         wanted = [(t.provider, self._profiled(t.provider, t.model), 1, t.context_window) for t in row.targets]
         targets = self._targets(wanted)
-        model = Model(id=row.id, owner=row.owner, aliases=row.aliases, regions=row.regions)
+        model = Model(id=row.id, owner=row.owner, aliases=aliases, regions=row.regions)
         if not targets:
             missing = self._missing(t.provider for t in row.targets)
             return self._stood_in(msgspec.structs.replace(model, credential_env=missing))
@@ -211,6 +219,8 @@ def _check_names(row: ModelRow, taken: dict[str, str]) -> None:
                 "first a letter, a digit or @",
                 place,
             )
+        if name == STANDARD_PLAN:
+            raise CatalogueError(f"[[model]] '{row.id}': '{name}' means the default model; use another name", place)
         if name in taken:
             other = "in this row" if taken[name] == row.id else f"first by [[model]] '{taken[name]}'"
             raise CatalogueError(f"[[model]] '{row.id}': the name '{name}' is used twice, {other}", place)

@@ -29,15 +29,15 @@ def check(config: Path | None, live: bool, write: Path | None, json_: bool) -> i
         raise CliError("--write needs --live: it writes down what that found.", exit_code=2)
     if write is not None:
         refuse_existing(write)
-    plan = shown.planned(config)
+    plan = shown.planned(config, adapters=True)
     pairs = [(model, wanted) for model in plan.plan.catalogue.models for wanted in plan.wanted(model)]
-    loose = list(_loose(plan))
-    for warning in loose:
+    warnings = [*_loose(plan), *_missing(plan), *_replaced(plan)]
+    for warning in warnings:
         output.warn(warning)
     probes = asyncio.run(_probe([wanted for _, wanted in pairs])) if live else {}
     if json_:
         rows = [_row(model, wanted) for model, wanted in pairs]
-        output.as_json({"targets": rows, "probes": shown.as_data(list(probes.values())), "warnings": loose})
+        output.as_json({"targets": rows, "probes": shown.as_data(list(probes.values())), "warnings": warnings})
     else:
         _print(plan, pairs)
         if live:
@@ -62,6 +62,20 @@ def _loose(plan: shown.Planned) -> Iterator[str]:
     for row in plan.settings.provider:
         if row.api_key_file and (said := loose_file(row.api_key_file)):
             yield f"[[provider]] '{row.name}': {said}"
+
+
+def _missing(plan: shown.Planned) -> Iterator[str]:
+    for row in plan.settings.provider:
+        if missing := plan.plan.providers[row.name].missing:
+            yield f"[[provider]] '{row.name}': not set: {missing}; nothing is served by it"
+
+
+def _replaced(plan: shown.Planned) -> Iterator[str]:
+    from penstock.providers.catalogue import replaced_ids  # noqa: PLC0415 - with the plan
+
+    for row in plan.settings.model:
+        if names := replaced_ids(row):
+            yield f"[[model]] '{row.id}' replaces what is built in as {', '.join(names)}"
 
 
 def _row(model: Model, wanted: "Wanted") -> dict[str, Any]:

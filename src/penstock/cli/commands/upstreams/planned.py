@@ -44,16 +44,20 @@ class Planned(NamedTuple):
         return [Wanted(providers[name], upstream) for name, upstream in targets if name in providers]
 
 
-def planned(config: Path | None = None) -> Planned:
-    """What this environment and file give. Raises SettingsError; CliError for a catalogue that contradicts itself."""
-    from penstock.app.serving.plan import expected_engines, plan  # noqa: PLC0415 - as above
+def planned(config: Path | None = None, *, adapters: bool = False) -> Planned:
+    """What this environment and file give; with ``adapters``, whether their code can be loaded too. Raises
+    SettingsError; CliError for a catalogue that contradicts itself."""
+    from penstock.app.serving.plan import check_adapters, expected_engines, plan  # noqa: PLC0415 - as above
     from penstock.engine.weights import WeightsError  # noqa: PLC0415
     from penstock.providers.catalogue import CatalogueError  # noqa: PLC0415
     from penstock.store.errors import StoreError  # noqa: PLC0415
 
     settings = load_settings(config=config)
     try:
-        return Planned(settings, plan(settings, expected_engines(settings)))
+        made = plan(settings, expected_engines(settings))
+        if adapters:
+            check_adapters(settings, made)
+        return Planned(settings, made)
     except CatalogueError as error:
         raise CliError(located(str(error), error.at, config_file(config=config))) from error
     except (WeightsError, StoreError) as error:

@@ -59,6 +59,8 @@ def test(name: str, model: str | None, config: Path | None, json_: bool) -> int:
     provider = plan.plan.providers.get(name)
     if provider is None:
         raise CliError(f"No provider is called {name!r}. See: penstock providers --all")
+    if provider.missing is not None:
+        raise CliError(f"{name} has no credential here: set {provider.missing}.")
     model = model or _first_model(plan, name)
     if model is None:
         raise CliError(f"No model is served by {name}; name one of its own with --model.", exit_code=2)
