@@ -235,6 +235,9 @@ def test_a_stored_credential_reaches_the_upstream_without_a_word(live: Reloading
     assert "api_key_stored" in stored
     live.reload(stored)
     assert live.status("stays") == 503
+    with httpx.Client() as client:
+        said = live.chat(client).json()["error"]["message"]
+    assert said.endswith("Set its key by penstock credentials:set double (no restart needed).")
     for secret in ("stored-key-1", "stored-key-2"):
         before = live.heard()
         control(live.server, "PUT", "/credentials/double", {"value": secret})

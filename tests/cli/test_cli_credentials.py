@@ -5,6 +5,7 @@ import os
 import pty
 import select
 import subprocess
+from pathlib import Path
 
 from tests.cli.program import Penstock
 
@@ -25,6 +26,16 @@ def test_a_credential_is_set_from_standard_input_listed_and_removed(penstock: Pe
     penstock.ok("credentials:remove", "double")
     assert penstock.ok("credentials") == "There are no stored credentials."
     assert "Couldn't find that credential" in penstock.refused("credentials:remove", "double")
+
+
+def test_a_credential_that_no_row_asks_for_is_set_with_a_warning(penstock: Penstock, tmp_path: Path) -> None:
+    config = tmp_path / "penstock.toml"
+    config.write_text('[[provider]]\nname = "lab"\nbase_url = "http://127.0.0.1:9"\napi_key_stored = true\n')
+    here = penstock.within(PENSTOCK_CONFIG=str(config))
+    for name, warned in (("nosuch", True), ("lab", False)):
+        done = here("credentials:set", name, stdin=f"{SECRET}\n")
+        assert (done.returncode, "no [[provider]] row" in done.stderr) == (0, warned)
+        here.ok("credentials:remove", name)
 
 
 def test_a_secret_is_not_taken_from_the_command_line(penstock: Penstock) -> None:

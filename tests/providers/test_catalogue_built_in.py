@@ -15,6 +15,7 @@ from tests.house.test_borders import python
 
 LOCAL = LocalModel(id="smollm2-135m-instruct", context_window=8192, provider="embedded:smollm2-135m-instruct")
 AWS = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "aws-secret"}
+AWS_MISSING = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_BEARER_TOKEN_BEDROCK"
 EVERY_CHAT_ID = [
     "claude-3-haiku",
     "claude-3-5-haiku",
@@ -73,8 +74,8 @@ def test_an_id_without_a_credential_is_nobodys_in_production_and_says_what_to_se
     production = {"serve": {"mode": "production"}}
     model = catalogue({}, production).get("claude-4-5-sonnet")
     assert (model.targets, model.stand_in) == ((), None)
-    assert model.credential_env == "ANTHROPIC_API_KEY, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    assert catalogue({}, production).get("nova-pro").credential_env == "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    assert model.credential_env == f"ANTHROPIC_API_KEY, or {AWS_MISSING}"
+    assert catalogue({}, production).get("nova-pro").credential_env == AWS_MISSING
 
 
 def test_the_vendor_itself_comes_before_the_others() -> None:

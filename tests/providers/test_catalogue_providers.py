@@ -179,7 +179,7 @@ def test_a_stored_credential_is_asked_for_by_the_providers_name() -> None:
 
 def test_bedrock_takes_what_awss_own_tools_take() -> None:
     missing = resolved("bedrock", AWS_ACCESS_KEY_ID="AKIA")
-    assert missing.missing == "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    assert missing.missing == "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_BEARER_TOKEN_BEDROCK"
     keys = resolved("bedrock", None, **AWS, AWS_SESSION_TOKEN="token").credential
     assert keys is not None
     assert (keys.access_key_id, keys.secret, keys.session_token) == ("AKIA", "aws-secret", "token")
@@ -241,5 +241,6 @@ def test_a_model_whose_provider_lacks_its_credential_says_what_to_set() -> None:
     tree = msgspec.convert(rows, Settings)
     model = build_catalogue(tree, (), resolve_providers(tree, {})).get("m")
     assert (model.targets, model.credential_env) == ((), "LAB_KEY, or OPENAI_API_KEY")
+    assert model.remedy == "Set LAB_KEY, or OPENAI_API_KEY, then restart."
     model = build_catalogue(tree, (), resolve_providers(tree, {"OPENAI_API_KEY": "k"})).get("m")
     assert [target.name for target in model.targets] == ["openai/y"]

@@ -66,7 +66,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
     ``context_window`` and ``max_output`` are tokens, as the serving target honours them. ``stand_in`` is the id of
     the embedded model that answers in place of a provider without a credential. ``credential_env`` names what to set
-    for the real thing. ``rate`` is the price of the model as it is billed, whichever target serves it.
+    for the real thing, and ``remedy`` says so in a sentence. ``rate`` is the price of the model as it is billed,
+    whichever target serves it.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     rate: Rate | None = None
     stand_in: str | None = None
     credential_env: str | None = None
+    remedy: str | None = None
     created: int = 0
 
 

@@ -16,9 +16,7 @@ def route(model: Model, parsed: Parsed, board: Board, *, app_id: str) -> Sequenc
     Raises PenstockError model_unavailable when nothing can serve the model, context_length_exceeded.
     """
     if not model.targets:
-        remedy = (
-            f"Set {model.credential_env} and restart." if model.credential_env else "Give it a target in penstock.toml."
-        )
+        remedy = model.remedy or "Give it a target in penstock.toml."
         raise PenstockError(
             "model_unavailable", f"The model '{model.id}' has no provider with a credential. {remedy}", param="model"
         )

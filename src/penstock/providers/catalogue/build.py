@@ -132,7 +132,7 @@ class _Maker:
             rate=rate,
         )
         if not targets:
-            model = msgspec.structs.replace(model, credential_env=self._missing(t.provider for t in row.targets))
+            model = self._without(model, [t.provider for t in row.targets])
             return self._stood_in(model) if row.stand_in else model
         return _served(model, targets)
 
@@ -143,8 +143,7 @@ class _Maker:
         targets = self._targets(wanted)
         model = Model(id=row.id, owner=row.owner, aliases=aliases, regions=row.regions)
         if not targets:
-            missing = self._missing(t.provider for t in row.targets)
-            return self._stood_in(msgspec.structs.replace(model, credential_env=missing))
+            return self._stood_in(self._without(model, [t.provider for t in row.targets]))
         real: dict[str, Any] = {name: getattr(row, name) for name in ("input", "capabilities", "max_output")}
         return _served(msgspec.structs.replace(model, **real), targets)
 
@@ -166,10 +165,13 @@ class _Maker:
             )
         return tuple(made)
 
-    def _missing(self, names: Iterable[str]) -> str | None:
-        """What to set for any of the providers to be called: ``A, or B and C``."""
-        missing = [found for name in names if (found := self._providers[name].missing)]
-        return ", or ".join(dict.fromkeys(missing)) or None
+    def _without(self, model: Model, names: Iterable[str]) -> Model:
+        """The model that nobody serves, with what to set for any of the providers to be called: ``A, or B and C``."""
+        wanted = [provider for name in names if (provider := self._providers[name]).missing]
+        missing = ", or ".join(dict.fromkeys(provider.missing or "" for provider in wanted))
+        at_once = all(provider.source == "store" for provider in wanted)
+        remedy = f"Set {missing}{'' if at_once else ', then restart'}."
+        return msgspec.structs.replace(model, credential_env=missing or None, remedy=remedy if missing else None)
 
     def _profiled(self, provider: str, model: str) -> str:
         region = self._providers[provider].spec.region or ""

@@ -54,6 +54,11 @@ def nothing_stored(name: str) -> str | None:
     return None
 
 
+def stored_by(name: str) -> str:
+    """What puts the secret of a provider into the store."""
+    return f"its key by penstock credentials:set {name} (no restart needed)"
+
+
 def find_credential(
     row: ProviderRow, kind: str, names: tuple[str, ...], *, environ: Mapping[str, str], stored: Stored
 ) -> Found:
@@ -70,7 +75,7 @@ def find_credential(
         return Found(f"file {row.api_key_file}", Credential(secret=_read_file(row.name, row.api_key_file)))
     if row.api_key_stored:
         secret = stored(row.name)
-        missing = None if secret else f"the key of the provider '{row.name}' in the store"
+        missing = None if secret else stored_by(row.name)
         return Found("store", Credential(secret=secret) if secret else None, missing)
     if row.api_key_env is not None:
         return _from_environ((row.api_key_env,), environ)
@@ -105,7 +110,7 @@ def _from_aws(environ: Mapping[str, str]) -> Found:
     key_id, secret, session = (environ.get(name) or None for name in _AWS_KEYS)
     both = " and ".join(_AWS_KEYS[:2])
     if key_id is None or secret is None:
-        return Found(f"env {both}", missing=both)
+        return Found(f"env {both}", missing=f"{both}, or {_AWS_BEARER}")
     return Found(f"env {both}", Credential(secret=secret, access_key_id=key_id, session_token=session))
 
 

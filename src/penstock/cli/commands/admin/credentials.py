@@ -6,6 +6,7 @@ from penstock.cli import output
 from penstock.cli.client import Platform, segment
 from penstock.cli.options import json_option, read_secret, with_platform
 from penstock.cli.output import action
+from penstock.settings.load import load_settings
 
 
 @click.command("credentials")
@@ -33,6 +34,13 @@ def set_credential(platform: Platform, name: str) -> None:
     with action(f"Setting the credential {name}") as running:
         made = platform.put(f"/credentials/{segment(name)}", {"value": value})
         running.done = f"done, fingerprint {made['fingerprint']}"
+    if name not in _asking():
+        output.warn(f"no [[provider]] row that this shell reads is called {name} and has api_key_stored = true")
+
+
+def _asking() -> set[str]:
+    """The providers of the configuration of here that take their credential from the store."""
+    return {row.name for row in load_settings().provider if row.api_key_stored}
 
 
 @click.command("credentials:remove")
