@@ -69,6 +69,46 @@ MEANING = {
     "log.level": "Least severe message written to stderr.",
 }
 
+# By row and field; a bound of a row without a word here is the setting of [upstream] for this row alone.
+ROW_MEANING = {
+    "provider.name": "How targets refer to it; that of a built-in provider changes it.",
+    "provider.profile": "The built-in provider that gives what the row leaves out (providers.md).",
+    "provider.kind": "The dialect: `openai`, `azure`, `anthropic`, `gemini`, `bedrock` or `any-llm`. Default: the profile's, else `openai`.",
+    "provider.base_url": "Where its calls go; which path belongs in it: providers.md.",
+    "provider.api_key_env": "The name of the environment variable that holds its key.",
+    "provider.api_key_file": "The file that holds its key, on one line.",
+    "provider.api_key_stored": "Its key is in the store: `penstock credentials:set NAME`.",
+    "provider.auth": "How the key is sent, for `azure` and `anthropic`: `key` in the vendor's own header (default), `bearer` as `Authorization: Bearer`.",
+    "provider.region": "AWS region, for `bedrock`. Default: that of the environment, else `us-east-1`.",
+    "provider.aws_profile": "Profile of AWS's own tools, for `bedrock`.",
+    "provider.api_version": "For `azure`: a dated version, or `v1`.",
+    "provider.headers": "Sent with every call. No secrets.",
+    "provider.proxy": "`http://[user:password@]host:port`.",
+    "provider.ca_file": "Authorities (PEM) that may vouch for it, in place of the system's.",
+    "provider.max_concurrent": "Calls at once; more wait in its queue (routing.md). Default: no bound.",
+    "provider.max_queue": "How many calls wait; more are 429 `upstream_busy`.",
+    "provider.queue_timeout_s": "How long one waits.",
+    "provider.library_provider": "For `any-llm`: what that library calls the provider. Default: `name`.",
+    "model.id": "What clients ask for. `standard` is taken.",
+    "model.targets": "In the order in which they are tried.",
+    "model.owner": "`owned_by` in `GET /v1/models`.",
+    "model.aliases": "More names for it.",
+    "model.context_window": "Tokens. Default: the widest of its targets', where all are known.",
+    "model.max_output": "Tokens, for `GET /v1/models`.",
+    "model.input": "What it takes, for `GET /v1/models`; nothing is refused by it.",
+    "model.capabilities": "For `GET /v1/models`, any words; `check --live` finds `streaming`, `tools`, `json_schema`, `vision` and `logprobs`. Nothing is refused by it.",
+    "model.price": "Of a million tokens. Default: the price data's for the first target that has one.",
+    "model.stand_in": "Whether the embedded model answers in development while no target has a credential.",
+    "model.strategy": "How targets are chosen: in order, by `weight`, fewest open calls, quickest first token, same beginning of the prompt (routing.md).",
+    "model.max_attempts": "Upstream calls of one request.",
+    "model.hedge": "Whether the next target starts too when a first token is late (routing.md).",
+    "model.hedge_share": "The share of requests that may.",
+    "model.targets.provider": "A `[[provider]]` row or a built-in one.",
+    "model.targets.model": "The id that the provider knows.",
+    "model.targets.weight": "Its share under the strategy `weighted`.",
+    "model.targets.context_window": "Tokens. Default: the model's, else the price data's.",
+}
+
 SETTINGS_HEAD = """# Settings
 
 Every setting has one name. A flag of `penstock serve` wins over the environment, the environment over
@@ -227,11 +267,15 @@ def settings_page() -> str:
         for s in every_setting()
     ]
     fields = [
-        f"| `[[{name}]]` | `{field.name}` | {_row_default(field)} | {_values(field.type)} |"
+        f"| `[[{name}]]` | `{field.name}` | {_row_default(field)} | {_row_values(name, field)} |"
         for name, row in _ROWS
         for field in msgspec.structs.fields(row)
     ]
     return SETTINGS_HEAD + "\n".join(rows) + "\n" + ROWS_HEAD + "\n".join(fields) + "\n" + OTHER
+
+
+def _row_values(row: str, field: msgspec.structs.FieldInfo) -> str:
+    return f"{_values(field.type)} {ROW_MEANING.get(f'{row}.{field.name}', '')}".rstrip()
 
 
 def errors_page() -> str:
