@@ -1,6 +1,9 @@
 """A built-in id on a real server in production: served once its provider can be called, else a 503 that says how."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -48,3 +51,13 @@ def test_a_built_in_id_goes_to_its_provider_and_one_without_says_what_to_set(tmp
     sonnet = next(model for model in listed if model["id"] == "claude-4-5-sonnet")
     assert (sonnet["stand_in"], sonnet["served_by"], sonnet["max_output_tokens"]) == (False, "claude-sonnet-4-5", 64000)
     assert "nova-pro" not in [model["id"] for model in listed]
+
+
+def test_a_start_names_the_line_of_a_contradiction(tmp_path: Path) -> None:
+    config = tmp_path / "penstock.toml"
+    config.write_text('[[provider]]\nname = "lab"\nbase_url = "ftp://x"\n')
+    command = [sys.executable, "-m", "penstock", "serve", "--config", str(config)]
+    env = {**os.environ, "PENSTOCK_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"penstock: {config}:3: [[provider]] 'lab': base_url must be ")
