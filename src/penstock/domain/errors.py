@@ -93,4 +93,7 @@ class PenstockError(Exception):
 
 
 class UpstreamError(PenstockError):
-    """A failure of the upstream, before or after its first event."""
+    """A failure of the upstream, before or after its first event; ``upstream_status`` is the HTTP status that it
+    answered with, where that is why."""
+
+    upstream_status: int | None = None

@@ -12,7 +12,7 @@ import msgspec
 
 from penstock.domain.catalogue import Model, Target
 from penstock.domain.chat import BoundRequest, EventStream
-from penstock.domain.errors import PenstockError
+from penstock.domain.errors import PenstockError, UpstreamError
 from penstock.domain.ids import new_completion_id
 from penstock.gateway.routing.attempt import Attempt, Trail
 from penstock.gateway.routing.board import Board
@@ -21,6 +21,9 @@ from penstock.gateway.routing.hedge import Race
 from penstock.gateway.routing.slots import Free
 from penstock.gateway.routing.verdicts import Failures
 from penstock.gateway.wire import Parsed
+
+# What an adapter refuses by itself: the upstream was not called, so it is no attempt.
+_BEFORE_ANY_CALL = frozenset({"unsupported_parameter", "unsupported_schema", "image_unavailable"})
 
 
 class Adapter(Protocol):
@@ -141,7 +144,12 @@ class _Tries:
 
     def failed(self, attempt: Attempt, error: PenstockError) -> None:
         """Note why an attempt failed. Raises PenstockError for what no other can mend."""
-        attempt.end(error.code, retry_after_s=error.retry_after_s)
+        status = error.upstream_status if isinstance(error, UpstreamError) else None
+        attempt.end(error.code, retry_after_s=error.retry_after_s, status=status)
+        if error.code in _BEFORE_ANY_CALL:
+            self._trail.attempts.remove(attempt)
+            self.failures.add(attempt.target, error)
+            return
         self._trail.told = attempt
         self.failures.add(attempt.target, error, attempt)
 

@@ -79,8 +79,10 @@ def from_status(status: int, headers: Mapping[str, str], fault: Fault) -> Upstre
     other = _REFUSED if 400 <= status < 500 else ("upstream_error", "The upstream failed")
     code, what = _BY_STATUS.get(status, other)
     if code == "upstream_misconfigured" and status in (401, 403):
-        said = "."  # what it says of the operator's credential is not for the client
-    return UpstreamError(code, what + said, retry_after_s=_retry_after(headers) if code in _WAIT else None)
+        said = f" (status {status})."  # what it says of the operator's credential is not for the client
+    error = UpstreamError(code, what + said, retry_after_s=_retry_after(headers) if code in _WAIT else None)
+    error.upstream_status = status
+    return error
 
 
 def _retry_after(headers: Mapping[str, str]) -> int:

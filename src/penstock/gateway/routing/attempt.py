@@ -9,6 +9,7 @@ from penstock.ledger.journal import Leg
 # What a target's breaker counts as its failure. Not its rate limit, which says when to come back; not a credential or
 # model that it does not know, nor a refusal: a caller could then open the breaker for all others.
 _ITS_OWN_DOING = frozenset({"upstream_error", "upstream_closed", "upstream_timeout", "upstream_overloaded"})
+_LOGGED = _ITS_OWN_DOING | {"upstream_misconfigured", "upstream_rate_limited"}
 _ASKS_TO_WAIT = frozenset({"upstream_rate_limited", "upstream_overloaded"})
 
 
@@ -43,8 +44,9 @@ class Attempt:
         else:
             health.breaker.succeeded(now)
 
-    def end(self, outcome: str, *, retry_after_s: int | None = None) -> None:
-        """It is over: ``outcome`` as the settlement names it. The first end counts."""
+    def end(self, outcome: str, *, retry_after_s: int | None = None, status: int | None = None) -> None:
+        """It is over: ``outcome`` as the settlement names it, ``status`` what the upstream answered. The first end
+        counts."""
         if self.outcome is not None:
             return
         self.outcome = outcome
@@ -54,6 +56,8 @@ class Attempt:
         health.outstanding -= 1
         if self._free is not None:
             self._free()
+        if outcome in _LOGGED:
+            health.log(now, outcome, status)
         if outcome in _ITS_OWN_DOING:
             health.failed(now, outcome, probe=self._probe, answered=self.first_event_ms is not None)
         elif self._probe:

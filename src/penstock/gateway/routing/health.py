@@ -1,16 +1,19 @@
 """What one worker knows of one target: its breaker, how long it asked to be left alone, its load and its speed."""
 
+import logging
 from collections import deque
 from collections.abc import Callable
 
 from penstock.gateway.routing.breaker import Breaker, BreakerRules
 
+_log = logging.getLogger("penstock.gateway")
 _WEIGHT = 0.3  # of the newest time in the mean
 _HALF_LIFE_S = 60.0
 _SAMPLES = 100
 _ENOUGH = 20
 _LEAST_S = 0.05
 _NEWS_S = 1.0
+_LOG_S = 10.0
 _NEVER = float("inf")
 
 
@@ -52,6 +55,7 @@ class Health:
 
     __slots__ = (
         "_changed",
+        "_logged",
         "_told_until",
         "answers",
         "breaker",
@@ -72,6 +76,7 @@ class Health:
         self.error: str | None = None
         self._changed = changed
         self._told_until = 0.0
+        self._logged: dict[str, tuple[int, float]] = {}  # by code: calls since the last line, and when that was
         # A plain answer's first event is all of it: its time is compared with that of other plain answers alone.
         self.answers, self.streams = Speed(), Speed()
 
@@ -93,6 +98,18 @@ class Health:
         self.error = code
         if self.breaker.failed(now, probe=probe, answered=answered):
             self._changed()
+
+    def log(self, now: float, code: str, status: int | None) -> None:
+        """Tell the operator that a call failed: a kind at once, and then every 10 s how often. Without the upstream's
+        own words: they may quote a prompt."""
+        unsaid, said_at = self._logged.get(code, (0, -_LOG_S))
+        if now < said_at + _LOG_S:
+            self._logged[code] = (unsaid + 1, said_at)
+            return
+        self._logged[code] = (0, now)
+        answered = f" (status {status})" if status else ""
+        more = f", and {unsaid} times since the last such line" if unsaid else ""
+        _log.warning("a call of %s failed: %s%s%s", self.name, code, answered, more)
 
     def rest(self, until: float, code: str) -> None:
         """The target asked to be left alone until then."""

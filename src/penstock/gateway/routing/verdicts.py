@@ -24,6 +24,7 @@ _ELSEWHERE = frozenset(
         "context_length_exceeded",
         "unsupported_parameter",
         "unsupported_schema",
+        "image_unavailable",
     }
 )
 # Which failure is the most useful to the client: the one that waiting mends, then the one that trying again may mend,
@@ -38,6 +39,7 @@ _USE = {
     "context_length_exceeded": _CALLERS,
     "unsupported_parameter": _CALLERS,
     "unsupported_schema": _CALLERS,
+    "image_unavailable": _CALLERS,
     "upstream_misconfigured": _OPERATORS,
 }
 
