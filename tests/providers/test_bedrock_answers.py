@@ -373,7 +373,7 @@ def test_refusals_have_our_codes(kind: str, code: str, stream: bool) -> None:
         (400, "ValidationException", "A stop sequence is too long", "upstream_refused"),
         (400, "ValidationException", "with on-demand throughput isn't supported", "upstream_misconfigured"),
         (400, "ValidationException", "The provided model identifier is invalid.", "upstream_misconfigured"),
-        (418, "NewException", "odd", "upstream_error"),
+        (418, "NewException", "odd", "upstream_refused"),
     ],
 )
 def test_the_type_says_more_than_the_status(status: int, name: str, text: str, code: str) -> None:
