@@ -1,6 +1,7 @@
 """What one worker does about its open requests and last uses when the store changes, fails and comes back."""
 
 import asyncio
+import functools
 import contextlib
 import threading
 import time
@@ -304,9 +305,10 @@ def test_uses_are_written_now_and_then_and_once_each() -> None:
         written: list[dict[str, float]] = []
         uses = Uses(lambda taken: written.append(dict(taken)), every_s=0.005)
         follower = asyncio.create_task(uses.follow())
-        for use in ({"a": 1.0}, {"a": 2.0, "b": 2.0}):
+        for count, use in enumerate(({"a": 1.0}, {"a": 2.0, "b": 2.0}), 1):
             uses.seen |= use
-            await until(lambda: not uses.seen)
+            # Taken before they are written: that they are no longer there does not say that they have arrived.
+            await until(functools.partial(lambda wanted: len(written) == wanted, count))
         follower.cancel()
         assert written == [{"a": 1.0}, {"a": 2.0, "b": 2.0}]
 
