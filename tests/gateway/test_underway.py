@@ -1,8 +1,8 @@
 """What one worker does about its open requests and last uses when the store changes, fails and comes back."""
 
 import asyncio
-import functools
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
