@@ -20,7 +20,7 @@ from penstock.providers.images import ImageFetcher
 from penstock.providers.spec import Bound, Credential, ProviderSpec
 from penstock.providers.translation.parts import folded
 from penstock.providers.transport import Endpoint, Transport
-from tests.providers.vendors import Answer
+from tests.providers.vendors import REFUSALS, Answer
 from tests.providers.vendors.anthropic import MODEL, SIGNATURE, Double, event
 from tests.upstream import Exchange, Script, ScriptedUpstream
 
@@ -248,16 +248,7 @@ def test_an_end_without_a_reason_is_no_end() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [
-        ("invalid", "upstream_refused"),
-        ("unauthorized", "upstream_misconfigured"),
-        ("forbidden", "upstream_misconfigured"),
-        ("not_found", "upstream_misconfigured"),
-        ("rate_limited", "upstream_rate_limited"),
-        ("overloaded", "upstream_overloaded"),
-        ("internal", "upstream_error"),
-        ("too_long", "context_length_exceeded"),
-    ],
+    REFUSALS,
 )
 def test_every_refusal_has_our_code(kind: str, code: str, stream: bool) -> None:
     status, headers, body = DOUBLE.error(kind)

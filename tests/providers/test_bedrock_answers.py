@@ -13,7 +13,7 @@ from penstock.domain.usage import Usage
 from penstock.providers.bedrock.events import Reader
 from penstock.providers.bedrock.failures import Failures
 from tests.providers.bedrock_calls import BEARER, DOUBLE, KEYS, bound_request, call, says, stream_of
-from tests.providers.vendors import Answer
+from tests.providers.vendors import REFUSALS, Answer
 from tests.providers.vendors.bedrock import exception, frame, message
 from tests.upstream import Exchange
 
@@ -340,16 +340,7 @@ def refuses(status: int, headers: dict[str, str], body: bytes) -> Any:
 
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [
-        ("invalid", "upstream_refused"),
-        ("unauthorized", "upstream_misconfigured"),
-        ("forbidden", "upstream_misconfigured"),
-        ("not_found", "upstream_misconfigured"),
-        ("rate_limited", "upstream_rate_limited"),
-        ("overloaded", "upstream_overloaded"),
-        ("internal", "upstream_error"),
-        ("too_long", "context_length_exceeded"),
-    ],
+    REFUSALS,
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_refusals_have_our_codes(kind: str, code: str, stream: bool) -> None:

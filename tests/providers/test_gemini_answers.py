@@ -14,7 +14,7 @@ from penstock.providers.gemini import signatures
 from penstock.providers.gemini.events import GeminiReader
 from penstock.providers.translation.parts import Part
 from tests.providers.gemini_calls import call, plainly, streamed
-from tests.providers.vendors import Answer
+from tests.providers.vendors import REFUSALS, Answer
 from tests.providers.vendors.gemini import KEY, Double, event, response
 
 DOUBLE = Double()
@@ -175,16 +175,7 @@ def test_a_plain_answer_that_is_not_whole_is_a_failure(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [
-        ("invalid", "upstream_refused"),
-        ("unauthorized", "upstream_misconfigured"),
-        ("forbidden", "upstream_misconfigured"),
-        ("not_found", "upstream_misconfigured"),
-        ("rate_limited", "upstream_rate_limited"),
-        ("overloaded", "upstream_overloaded"),
-        ("internal", "upstream_error"),
-        ("too_long", "context_length_exceeded"),
-    ],
+    REFUSALS,
 )
 def test_an_error_is_one_of_ours_however_it_comes(kind: str, code: str) -> None:
     status, _, body = DOUBLE.error(kind)

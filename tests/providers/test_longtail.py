@@ -21,7 +21,7 @@ from penstock.providers.longtail.adapter import Bounds, LibraryError, LongtailAd
 from penstock.providers.longtail.request import FIELDS
 from penstock.providers.spec import Bound, Credential, Image, ProviderSpec
 from penstock.providers.transport import Endpoint, Transport, TransportLimits
-from tests.providers.vendors import Answer
+from tests.providers.vendors import REFUSALS, Answer
 from tests.providers.vendors.longtail import KEY, Double, chunk, refusal
 from tests.server import running
 from tests.upstream import Exchange, Script, ScriptedUpstream
@@ -228,16 +228,7 @@ def test_an_ending_that_nobody_knows_is_a_failure() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [
-        ("invalid", "upstream_refused"),
-        ("unauthorized", "upstream_misconfigured"),
-        ("forbidden", "upstream_misconfigured"),
-        ("not_found", "upstream_misconfigured"),
-        ("rate_limited", "upstream_rate_limited"),
-        ("overloaded", "upstream_overloaded"),
-        ("internal", "upstream_error"),
-        ("too_long", "context_length_exceeded"),
-    ],
+    REFUSALS,
 )
 def test_an_error_is_one_of_ours_and_is_not_tried_again(kind: str, code: str, stream: bool) -> None:
     status, headers, body = DOUBLE.error(kind)

@@ -17,6 +17,19 @@ class Answer(NamedTuple):
     pieces: int = 3  # into how many deltas text, thinking and arguments are cut
 
 
+# Every kind of refusal that a double knows (``Vendor.error``), and the code that our clients get for it.
+REFUSALS = (
+    ("invalid", "upstream_refused"),
+    ("unauthorized", "upstream_misconfigured"),
+    ("forbidden", "upstream_misconfigured"),
+    ("not_found", "upstream_misconfigured"),
+    ("rate_limited", "upstream_rate_limited"),
+    ("overloaded", "upstream_overloaded"),
+    ("internal", "upstream_error"),
+    ("too_long", "context_length_exceeded"),
+)
+
+
 class Vendor(Protocol):
     """One vendor's wire as its servers speak it. A double is stateless: every method is a function of its arguments."""
 
