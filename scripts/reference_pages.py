@@ -14,7 +14,7 @@ import msgspec
 
 from penstock.domain.errors import CODES
 from penstock.settings.load import every_setting
-from penstock.settings.tree import ModelRow, PriceRow, ProviderRow, TargetRow
+from penstock.settings.tree import BudgetDefault, LimitDefault, ModelRow, PriceRow, ProviderRow, TargetRow
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -59,6 +59,19 @@ MEANING = {
     "upstream.breaker_rest_s": "How long a target rests at first; twice as long after every probe that fails, at most a minute or this.",
     "journal.fsync_s": "How often the journal is forced to disk: what a power cut can take. A killed process loses nothing.",
     "journal.rotate_bytes": "A journal file is closed and a new one begun at this size.",
+    "limits.heroku_defaults": "Whether each add-on has the requests and tokens per minute of Heroku's plans, for the built-in models that have them (docs/limits.md).",
+    "limits.on_outage": "What happens to requests under a limit when the database does not answer and the worker's lease is used up: `refuse` (503 `limits_unavailable`) keeps limits exact, `admit` keeps serving.",
+    "limits.lease_s": "For how long a worker may use its share of a limit without telling the database. A dead worker's share is free again this long, and for rates a window, after its last word.",
+    "limits.money_lease_s": "After how long the money that a dead worker holds is free again, where its journal was not read before that.",
+    "limits.assumed_output_tokens": "Output tokens for which a budget holds money where neither the request nor the model bounds them.",
+    "ledger.ship_s": "How often the journal is brought into the ledger.",
+    "ledger.retention_days": "How long single entries are kept; their daily sums stay.",
+    "idempotency.window_s": "How long a repeated `Idempotency-Key` gets the first answer again.",
+    "idempotency.detached_s": "How long an upstream is kept running for a client with an `Idempotency-Key` that has gone.",
+    "idempotency.max_answer_bytes": "Largest answer that is kept for a repeat; a larger one is given once.",
+    "cache.max_ttl_s": "The longest time for which an app may have answers cached.",
+    "cache.max_answer_bytes": "Largest answer that is cached.",
+    "cache.price_percent": "What an answer out of the cache costs, in percent of its price.",
     "secrets.master_key_file": "File of the master keys, one of 64 hex digits a line. Default: `master.key` under the home.",
     "secrets.master_key": "The master key itself, 64 hex digits, instead of a file. Set it in the environment only.",
     "secrets.old_master_key": "Opens what is still sealed under the key before; for `penstock secrets:rotate`.",
@@ -103,6 +116,18 @@ ROW_MEANING = {
     "model.max_attempts": "Upstream calls of one request.",
     "model.hedge": "Whether the next target starts too when a first token is late (routing.md).",
     "model.hedge_share": "The share of requests that may.",
+    "limit.scope": "Of what each may do so much: `key`, `attachment`, `addon`, `app` or `model`.",
+    "limit.model": "The model that it is about. Default: all together.",
+    "limit.requests_per_minute": "In every sliding window of 60 s.",
+    "limit.tokens_per_minute": "Input and output together, in every sliding window of 60 s.",
+    "limit.concurrent_requests": "Requests open at once.",
+    "limit.max_tokens": "Output tokens of one request.",
+    "budget.scope": "Of what each may spend so much.",
+    "budget.period": "By the calendar, in UTC; weeks begin on Monday.",
+    "budget.amount": "As text or number.",
+    "budget.currency": "Spend in another currency does not count.",
+    "budget.model": "The model that it is about. Default: all together.",
+    "budget.alerts": "Percentages at which it is told that so much is spent.",
     "model.targets.provider": "A `[[provider]]` row or a built-in one.",
     "model.targets.model": "The id that the provider knows.",
     "model.targets.weight": "Its share under the strategy `weighted`.",
@@ -257,7 +282,14 @@ def interop_page() -> str:
     )
 
 
-_ROWS = (("provider", ProviderRow), ("model", ModelRow), ("model.targets", TargetRow), ("model.price", PriceRow))
+_ROWS = (
+    ("provider", ProviderRow),
+    ("model", ModelRow),
+    ("model.targets", TargetRow),
+    ("model.price", PriceRow),
+    ("limit", LimitDefault),
+    ("budget", BudgetDefault),
+)
 
 
 def settings_page() -> str:

@@ -7,7 +7,7 @@ import msgspec
 
 from penstock.domain.catalogue import Catalogue, Model
 from penstock.providers.spec import Credential, ProviderSpec
-from penstock.settings.tree import Settings, UpstreamSettings
+from penstock.settings.tree import BudgetDefault, LimitDefault, LimitsSettings, Settings, UpstreamSettings
 
 
 class EngineAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +40,9 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     default: str | None = None
     upstreams: tuple[Upstream, ...] = ()
     bounds: UpstreamSettings = UpstreamSettings()
+    limits: LimitsSettings = LimitsSettings()
+    limit_defaults: tuple[LimitDefault, ...] = ()
+    budget_defaults: tuple[BudgetDefault, ...] = ()
     secret_variables: tuple[str, ...] = ()
 
     def catalogue(self) -> Catalogue:

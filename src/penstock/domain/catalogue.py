@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from penstock.domain.errors import PenstockError
+from penstock.domain.limits import Limits
 
 Strategy = Literal["ordered", "weighted", "least_outstanding", "lowest_ttft", "prefix"]
 
@@ -67,7 +68,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     ``context_window`` and ``max_output`` are tokens, as the serving target honours them. ``stand_in`` is the id of
     the embedded model that answers in place of a provider without a credential. ``credential_env`` names what to set
     for the real thing, and ``remedy`` says so in a sentence. ``rate`` is the price of the model as it is billed,
-    whichever target serves it.
+    whichever target serves it. ``plan_limits`` hold for each add-on's use of the model unless something else is set
+    (heroku-wire.md 2.10).
     """
 
     id: str
@@ -82,6 +84,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[Target, ...] = ()
     routing: Routing = Routing()
     rate: Rate | None = None
+    plan_limits: Limits = Limits()
     stand_in: str | None = None
     credential_env: str | None = None
     remedy: str | None = None

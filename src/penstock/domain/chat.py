@@ -168,13 +168,15 @@ class ChatEvent(msgspec.Struct, frozen=True):
     ``frame`` is one or more whole SSE events (streamed request) or the whole JSON answer (plain request); it may be
     empty when the event only carries ``usage``. ``output_tokens`` counts the deltas in the frame, for the meter's
     estimate when no usage ever comes. ``done`` marks the last event of a complete answer: an adapter that ends
-    without it has been cut, and the pipeline treats that as a failure.
+    without it has been cut, and the pipeline treats that as a failure. ``raw_usage`` is what the upstream itself said
+    of usage so far, as JSON, kept beside what we make of it.
     """
 
     frame: bytes
     output_tokens: int = 0
     usage: Usage | None = None
     done: bool = False
+    raw_usage: bytes | None = None
 
 
 class EventStream(Protocol):

@@ -27,6 +27,11 @@ CODES: dict[str, ErrorCode] = {
     "unsupported_parameter": ErrorCode(400, _REQUEST, "The model's target cannot honour the field; leave it out."),
     "unsupported_schema": ErrorCode(400, _REQUEST, "Use the JSON Schema subset of docs/structured-output.md."),
     "context_length_exceeded": ErrorCode(400, _REQUEST, "Shorten the messages; the message gives count and limit."),
+    "max_tokens_exceeded": ErrorCode(400, _REQUEST, "Ask for fewer max_tokens: the message names the limit."),
+    "idempotency_key_invalid": ErrorCode(400, _REQUEST, "Send 1 to 255 printable ASCII characters as Idempotency-Key."),
+    "resume_not_possible": ErrorCode(
+        400, _REQUEST, "Send Last-Event-ID with the Idempotency-Key of a streamed request, and one of its event ids."
+    ),
     "invalid_request": ErrorCode(400, _REQUEST, "The message says what is wrong with the HTTP request."),
     "upstream_refused": ErrorCode(400, _REQUEST, "The upstream refused the request; its own message follows."),
     "image_unavailable": ErrorCode(400, _REQUEST, "Send the image as a data URL, or at a public address."),
@@ -45,7 +50,21 @@ CODES: dict[str, ErrorCode] = {
     "method_not_allowed": ErrorCode(405, _REQUEST, "Use a method named in the Allow header."),
     "request_timeout": ErrorCode(408, _REQUEST, "Send the request faster; the bound is a setting."),
     "body_too_large": ErrorCode(413, _REQUEST, "Send less, or raise gateway.max_body_bytes."),
+    "idempotency_conflict": ErrorCode(
+        422, _REQUEST, "This Idempotency-Key was used with another body; take a new one."
+    ),
     "header_too_large": ErrorCode(431, _REQUEST, "Send smaller headers."),
+    "rate_limit_exceeded": ErrorCode(
+        429,
+        "rate_limit_error",
+        "Wait as Retry-After says, or have the operator raise the limit that the message names.",
+    ),
+    "concurrency_limit_exceeded": ErrorCode(
+        429, "rate_limit_error", "Have fewer requests open at once, or have the operator raise the limit."
+    ),
+    "budget_exceeded": ErrorCode(
+        429, "rate_limit_error", "Wait for the budget's next period, or have the operator raise it: penstock budgets."
+    ),
     "upstream_rate_limited": ErrorCode(429, "rate_limit_error", "Wait as Retry-After says."),
     "upstream_busy": ErrorCode(429, "rate_limit_error", "Every target is at its limit; wait as Retry-After says."),
     "internal_error": ErrorCode(500, _SERVER, "A bug: report it with the request id."),
@@ -59,6 +78,9 @@ CODES: dict[str, ErrorCode] = {
     "upstream_unavailable": ErrorCode(503, _SERVER, "Every target failed lately and rests; wait as Retry-After says."),
     "engine_not_ready": ErrorCode(503, _SERVER, "The embedded engine is starting; wait as Retry-After says."),
     "model_unavailable": ErrorCode(503, _SERVER, "Set the credential that the message names."),
+    "limits_unavailable": ErrorCode(
+        503, _SERVER, "A limit cannot be checked, because the database does not answer; wait as Retry-After says."
+    ),
     "store_unavailable": ErrorCode(503, _SERVER, "The database does not answer; wait as Retry-After says."),
     "journal_unavailable": ErrorCode(
         503, _SERVER, "The journal cannot be written, so nothing is admitted: free the disk."

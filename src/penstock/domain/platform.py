@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from penstock.domain.access import Role
+from penstock.domain.limits import Budget, LimitRow, Policy
 
 SERVICE = "heroku-inference"
 STANDARD_PLAN = "standard"
@@ -167,7 +168,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who calls the data plane: what one key stands for. ``model_id`` is the one model of a model plan, ``models`` the
     ids that the key itself is limited to, None each where there is no such limit; ``expires_at`` is Unix time, None
     for never; ``provisioned_at`` is the add-on's Unix time of creation; ``key_hash`` is the key's SHA-256, by which the
-    store names a key that has changed."""
+    store names a key that has changed. ``limits`` and ``budgets`` are what operators set on the key, its attachment,
+    its add-on and its app; ``policy`` is the app's."""
 
     key_id: str
     key_hash: bytes = b""
@@ -181,3 +183,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None = None
     expires_at: float | None = None
     provisioned_at: float = 0.0
+    addon_name: str = ""
+    limits: tuple[LimitRow, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    policy: Policy = Policy()

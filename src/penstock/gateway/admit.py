@@ -9,23 +9,27 @@ import msgspec
 from penstock.domain.catalogue import Catalogue, Model
 from penstock.domain.chat import ChatEvent, ChatRequest
 from penstock.domain.errors import PenstockError
+from penstock.domain.money import nanos, price, price_version
 from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.domain.usage import Usage
 from penstock.gateway.routing.attempt import Trail
 from penstock.ledger.journal import Admitted, Journal, JournalError, Settled
 
 _log = logging.getLogger("penstock.gateway")
+_LONGEST_NAME = 256
 
 
 class Tally:
     """What the meter has seen of one answer."""
 
-    __slots__ = ("done", "first_event_ms", "output_tokens", "started_at", "trail", "usage")
+    __slots__ = ("done", "first_event_ms", "input_tokens", "output_tokens", "raw_usage", "started_at", "trail", "usage")
 
     def __init__(self) -> None:
         self.started_at = time.monotonic()
         self.trail = Trail()
         self.usage: Usage | None = None
+        self.raw_usage: bytes | None = None
+        self.input_tokens = 0  # estimated, for an answer that is cut before its upstream has counted them
         self.output_tokens = 0
         self.first_event_ms: float | None = None
         self.done = False
@@ -37,14 +41,24 @@ class Tally:
         self.output_tokens += event.output_tokens
         if event.usage is not None:
             self.usage = event.usage
+            self.raw_usage = event.raw_usage
         self.done = event.done
 
     def final_usage(self) -> Usage:
-        """The upstream's own usage; as long as it has not said how many it generated, the deltas counted."""
+        """The upstream's own usage; as long as it has not said how many it generated, the deltas counted. Where it has
+        said nothing, the prompt is estimated once its answer has begun: before that, nothing was produced."""
         usage = self.usage
         if usage is None:
-            return Usage(output_tokens=self.output_tokens, estimated=True)
+            begun = self.first_event_ms is not None
+            return Usage(
+                input_tokens=self.input_tokens if begun else 0, output_tokens=self.output_tokens, estimated=True
+            )
         return msgspec.structs.replace(usage, output_tokens=self.output_tokens) if usage.estimated else usage
+
+    def queued_ms(self) -> float | None:
+        """How long the request waited until an upstream was called; None when none was."""
+        attempts = self.trail.attempts
+        return (attempts[0].began_at - self.started_at) * 1000 if attempts else None
 
 
 class Recent(dict[str, deque[Settled]]):
@@ -95,6 +109,7 @@ class Admission:
         attempts = tally.trail.end(outcome)
         usage = tally.final_usage()
         told = tally.trail.told
+        rate, cost = self.model.rate, told.target.rate if told else None
         return Settled(
             request_id=self.request_id,
             settled_at=time.time(),
@@ -111,6 +126,13 @@ class Admission:
             cache_write_tokens=usage.cache_write_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             attempts=attempts,
+            amount_nanos=nanos(price(usage, rate)) if rate else 0,
+            currency=rate.currency if rate else "USD",
+            price_version=price_version(rate) if rate else None,
+            cost_nanos=nanos(price(usage, cost)) if cost else None,
+            cost_currency=cost.currency if cost else None,
+            raw_usage=tally.raw_usage.decode("utf-8", "replace") if tally.raw_usage else None,
+            queued_ms=tally.queued_ms(),
         )
 
 
@@ -164,6 +186,8 @@ def admit(
                 attachment_id=principal.attachment_id,
                 model=model.id,
                 stream=bool(chat.stream),
+                app_name=principal.app_name,
+                asked=chat.model[:_LONGEST_NAME],
             )
         )
     except JournalError as error:

@@ -5,6 +5,7 @@ has taken survives kill -9 of the process; ``fsync`` bounds what a power cut can
 recognised by its length or checksum and ends the reading of that file.
 """
 
+import fcntl
 import os
 import struct
 import time
@@ -23,7 +24,8 @@ class JournalError(Exception):
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True, tag="admit"):
-    """A request was admitted. ``admitted_at`` is Unix time in seconds."""
+    """A request was admitted. ``admitted_at`` is Unix time in seconds; ``asked`` is the model as the client named it.
+    ``money`` are the counters of budgets on which this worker holds money for it."""
 
     request_id: str
     admitted_at: float
@@ -34,6 +36,11 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True, tag="admit"):
     attachment_id: str
     model: str
     stream: bool
+    # Since 0.3; records before that are read without them.
+    app_name: str = ""
+    asked: str = ""
+    idempotency_id: bytes | None = None
+    money: tuple[str, ...] = ()
 
 
 class Leg(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -48,7 +55,9 @@ class Leg(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True, tag="settle"):
     """A request ended. ``outcome`` is completed, disconnected, cancelled or an error code; times are milliseconds.
-    ``provider`` and ``target_model`` are the attempt that the client heard of."""
+    ``provider`` and ``target_model`` are the attempt that the client heard of. Money is in 10^-9; ``price_version`` is
+    None for a model without a price, ``cost_nanos`` where the upstream's is unknown; ``raw_usage`` is the upstream's
+    own account, as JSON."""
 
     request_id: str
     settled_at: float
@@ -66,19 +75,38 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, tag="settle"):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     attempts: tuple[Leg, ...] = ()
+    # Since 0.3.
+    amount_nanos: int = 0
+    currency: str = "USD"
+    price_version: str | None = None
+    cost_nanos: int | None = None
+    cost_currency: str | None = None
+    raw_usage: str | None = None
+    queued_ms: float | None = None
+    cached_answer: bool = False
 
 
-Record = Admitted | Settled
+class Progress(Settled, frozen=True, kw_only=True, tag="progress"):
+    """How far a request under way has come: its settlement, should the worker die. The last one counts."""
+
+
+Record = Admitted | Settled | Progress
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Admitted | Settled] = msgspec.msgpack.Decoder(Admitted | Settled)
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Admitted | Settled | Progress)
 
 
 class Journal:
-    """The journal of one worker. Not shared between processes; files are named so that none is written by two."""
+    """The journal of one worker, in files that none but this worker ever writes. ``holder`` names the worker in their
+    names and in the store: the time of its start, its process, and a random number, for the same on other machines.
+
+    The newest file is locked as long as the worker lives, however it dies.
+    """
 
     def __init__(self, folder: Path, *, rotate_bytes: int = 64 * 1024 * 1024) -> None:
         self._folder = folder
+        self.holder = f"{time.time_ns():020d}-{os.getpid()}-{os.urandom(4).hex()}"
+        self._number = 0
         self._rotate_bytes = rotate_bytes
         self._fd = -1
         self._size = 0
@@ -122,10 +150,14 @@ class Journal:
             self._path.unlink(missing_ok=True)
 
     def _open(self) -> None:
-        name = f"{time.time_ns():020d}-{os.getpid()}.journal"
-        self._path = self._folder / name
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        self._size = 0
+        self._number += 1
+        path = self._folder / f"{self.holder}-{self._number:06d}.journal"
+        # Under a name that no reader looks for, until it is locked.
+        new = path.with_suffix(".new")
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        new.rename(path)
+        self._path, self._fd, self._size = path, fd, 0
 
     def _rotate(self) -> None:
         full = self._fd

@@ -16,6 +16,8 @@ from penstock.settings.tree import Networks, Settings
 
 ENV_PREFIX = "PENSTOCK_"
 CONFIG_FILE = "penstock.toml"
+# Sections that are arrays of tables.
+ROWS = ("provider", "model", "limit", "budget")
 # Read by other parts of the program, never settings of the tree.
 RESERVED_ENV = frozenset({"PENSTOCK_CONFIG", "PENSTOCK_REQUIRE_ALL", "PENSTOCK_DEBUG", "PENSTOCK_HEROKU_CLI"})
 # Settings whose value is never shown, logged or handed on in an environment.
@@ -39,7 +41,7 @@ class Setting(NamedTuple):
 def every_setting() -> Iterator[Setting]:
     """All scalar settings in tree order."""
     for section in msgspec.structs.fields(Settings):
-        if section.name in ("provider", "model"):
+        if section.name in ROWS:
             continue
         if section.name == "home":
             yield Setting("home", "PENSTOCK_HOME", default_home(), str)
@@ -118,7 +120,7 @@ def _merge_file(values: dict[str, Any], path: Path) -> None:
         where = f"{path}:{_line_of(text, None, key)}"
         if key not in sections:
             raise SettingsError(f"{where}: unknown section or key '{key}'{_closest(key, sections)}")
-        if key in ("provider", "model"):
+        if key in ROWS:
             values[key] = _rows(sections[key], value, path, text=text, section=key)
         elif key == "home":
             values[key] = _check(sections[key], value, f"{where}: {key}", strict=True)

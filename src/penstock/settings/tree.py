@@ -79,6 +79,41 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     rotate_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 64 * 1024 * 1024
 
 
+class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How limits and budgets are kept. ``lease_s`` is for how long a worker may use what it holds without telling the
+    store; ``assumed_output_tokens`` is what a budget holds where neither request nor model bounds the output."""
+
+    heroku_defaults: bool = True
+    on_outage: Literal["refuse", "admit"] = "refuse"
+    lease_s: Annotated[float, msgspec.Meta(ge=0.5, le=60)] = 2.0
+    money_lease_s: Annotated[float, msgspec.Meta(ge=5, le=86_400)] = 60.0
+    assumed_output_tokens: Positive = 8192
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ledger: how often the journal is brought into it, and how long single entries are kept."""
+
+    ship_s: Annotated[float, msgspec.Meta(ge=0.02, le=60)] = 0.2
+    retention_days: Positive = 400
+
+
+class IdempotencySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answers to requests with an Idempotency-Key: how long they are given again, how long an upstream is kept running
+    for a client that has gone, and how large they may be."""
+
+    window_s: Seconds = 86_400.0
+    detached_s: Seconds = 60.0
+    max_answer_bytes: Positive = 8 * 1024 * 1024
+
+
+class CacheSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answers out of the cache: ``price_percent`` of the price is charged for one."""
+
+    max_ttl_s: Seconds = 604_800.0
+    max_answer_bytes: Positive = 1024 * 1024
+    price_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+
+
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the store lives; None means penstock.db under the home."""
 
@@ -189,6 +224,33 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     total_timeout_s: Seconds | None = None
 
 
+Scopes = Literal["key", "attachment", "addon", "app", "model"]
+
+
+class LimitDefault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[limit]]``: what each object of the scope may do unless its own limits say otherwise; of one ``model``, or of
+    all together."""
+
+    scope: Scopes
+    model: str | None = None
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    concurrent_requests: Positive | None = None
+    max_tokens: Positive | None = None
+
+
+class BudgetDefault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[budget]]``: what each object of the scope may spend in a period unless a budget of its own for the same
+    period, model and currency says otherwise. ``alerts`` are percentages."""
+
+    scope: Scopes
+    period: Literal["day", "week", "month", "total"]
+    amount: str | float
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
+    model: str | None = None
+    alerts: tuple[Annotated[int, msgspec.Meta(ge=1, le=1000)], ...] = (50, 80, 100)
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole tree. ``home`` holds the database, journal, weights and tokens."""
 
@@ -198,9 +260,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     engine: EngineSettings = EngineSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     journal: JournalSettings = JournalSettings()
+    limits: LimitsSettings = LimitsSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    idempotency: IdempotencySettings = IdempotencySettings()
+    cache: CacheSettings = CacheSettings()
     database: DatabaseSettings = DatabaseSettings()
     secrets: SecretsSettings = SecretsSettings()
     serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
     provider: tuple[ProviderRow, ...] = ()
     model: tuple[ModelRow, ...] = ()
+    limit: tuple[LimitDefault, ...] = ()
+    budget: tuple[BudgetDefault, ...] = ()

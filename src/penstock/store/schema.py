@@ -1,108 +1,63 @@
 """The tables, in portable types. The migrations build them; a test keeps both in step."""
 
-from datetime import UTC, datetime
-
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
-    DateTime,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
-    TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.engine import Dialect
+
+from penstock.store.columns import UtcDateTime, at, id_column, reference
+from penstock.store.columns import metadata as metadata
+from penstock.store.governance import TABLES as GOVERNANCE  # noqa: F401 - registers them
 
 # Each released schema in order; the last is what this code needs.
-REVISIONS = ("0001", "0002", "0003")
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime, also on databases that keep no zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuses naive datetimes: their zone is a guess."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("naive datetime")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """UTC is what was bound."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _id() -> Column[str]:
-    return Column("id", String(36), primary_key=True)
-
-
-def _reference(name: str, target: str, *, index: bool = True) -> Column[str]:
-    return Column(name, String(36), ForeignKey(target), nullable=False, index=index)
-
-
-def _at(name: str) -> Column[datetime]:
-    return Column(name, UtcDateTime, nullable=False)
-
+REVISIONS = ("0001", "0002", "0003", "0004")
 
 apps = Table(
     "apps",
     metadata,
-    _id(),
+    id_column(),
     Column("name", String(30), nullable=False, unique=True),
     Column("owner_email", String(320), nullable=False),
     Column("owner_id", String(36), ForeignKey("operators.id"), index=True),
     Column("region", String(64), nullable=False),
     Column("stack", String(64), nullable=False),
     Column("last_version", Integer, nullable=False),
-    _at("created_at"),
-    _at("updated_at"),
+    at("created_at"),
+    at("updated_at"),
 )
 
 addons = Table(
     "addons",
     metadata,
-    _id(),
+    id_column(),
     Column("name", String(256), nullable=False, unique=True),
-    _reference("app_id", "apps.id"),
+    reference("app_id", "apps.id"),
     Column("plan", String(256), nullable=False),
     Column("state", String(32), nullable=False),
     Column("config", JSON, nullable=False),
-    _at("created_at"),
-    _at("updated_at"),
+    at("created_at"),
+    at("updated_at"),
     Index("ix_addons_plan", "plan", "name"),
 )
 
 attachments = Table(
     "attachments",
     metadata,
-    _id(),
+    id_column(),
     Column("name", String(64), nullable=False),
-    _reference("app_id", "apps.id", index=False),
-    _reference("addon_id", "addons.id"),
-    _at("created_at"),
-    _at("updated_at"),
+    reference("app_id", "apps.id", index=False),
+    reference("addon_id", "addons.id"),
+    at("created_at"),
+    at("updated_at"),
     UniqueConstraint("app_id", "name"),
     # The pages of a name that many apps have are read in the order of their ids.
     Index("ix_attachments_name", "name", "id"),
@@ -111,17 +66,17 @@ attachments = Table(
 api_keys = Table(
     "api_keys",
     metadata,
-    _id(),
+    id_column(),
     Column("prefix", String(16), nullable=False),
     Column("hash", LargeBinary(32), nullable=False, unique=True),
     Column("sealed", LargeBinary, nullable=False),
-    _reference("attachment_id", "attachments.id"),
+    reference("attachment_id", "attachments.id"),
     # A key beside the one that the config vars show.
     Column("extra", Boolean, nullable=False),
     Column("models", JSON(none_as_null=True)),
     Column("expires_at", UtcDateTime, index=True),
     Column("last_used_at", UtcDateTime),
-    _at("created_at"),
+    at("created_at"),
 )
 
 # One row. Changes up to and including ``pruned_to`` are no longer in key_changes.
@@ -155,53 +110,53 @@ credentials = Table(
     Column("name", String(64), primary_key=True),
     Column("sealed", LargeBinary, nullable=False),
     Column("updated_by", String(320), nullable=False),
-    _at("created_at"),
-    _at("updated_at"),
+    at("created_at"),
+    at("updated_at"),
 )
 
 releases = Table(
     "releases",
     metadata,
-    _id(),
-    _reference("app_id", "apps.id", index=False),
+    id_column(),
+    reference("app_id", "apps.id", index=False),
     Column("version", Integer, nullable=False),
     Column("description", String(1024), nullable=False),
     Column("user_email", String(320), nullable=False),
-    _at("created_at"),
+    at("created_at"),
     UniqueConstraint("app_id", "version"),
 )
 
 operators = Table(
     "operators",
     metadata,
-    _id(),
+    id_column(),
     Column("email", String(320), nullable=False, unique=True),
     Column("role", String(16), nullable=False),
-    _at("created_at"),
+    at("created_at"),
 )
 
 operator_tokens = Table(
     "operator_tokens",
     metadata,
-    _id(),
-    _reference("operator_id", "operators.id"),
+    id_column(),
+    reference("operator_id", "operators.id"),
     Column("hash", LargeBinary(32), nullable=False, unique=True),
     Column("prefix", String(16), nullable=False),
     Column("description", String(256), nullable=False),
     Column("expires_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
-    _at("created_at"),
+    at("created_at"),
 )
 
 collaborators = Table(
     "collaborators",
     metadata,
-    _id(),
-    _reference("app_id", "apps.id", index=False),
-    _reference("operator_id", "operators.id", index=False),
+    id_column(),
+    reference("app_id", "apps.id", index=False),
+    reference("operator_id", "operators.id", index=False),
     Column("role", String(16), nullable=False),
-    _at("created_at"),
-    _at("updated_at"),
+    at("created_at"),
+    at("updated_at"),
     UniqueConstraint("app_id", "operator_id"),
     Index("ix_collaborators_operator_id", "operator_id", "app_id"),
 )

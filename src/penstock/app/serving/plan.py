@@ -80,6 +80,9 @@ def serving(settings: Settings, made: Plan) -> Serving:
         default=default.id if default else None,
         upstreams=tuple(Upstream(spec=one.spec, credential=one.credential) for one in made.needed()),
         bounds=settings.upstream,
+        limits=settings.limits,
+        limit_defaults=settings.limit,
+        budget_defaults=settings.budget,
         secret_variables=tuple(sorted(secret_variables(settings.provider))),
     )
 

@@ -19,7 +19,7 @@ _log = logging.getLogger("penstock.app")
 # A file counts as changed when two looks in a row see the same new one: between them, it was being written.
 _LOOK_S = 0.5
 # What a reload changes; everything else is read once, at the start.
-_LIVE = ("provider", "model", "upstream")
+_LIVE = ("provider", "model", "upstream", "limit", "budget", "limits")
 _NOT_TAKEN = (SettingsError, CatalogueError, StoreError, OSError)
 
 # Time and size by name.
@@ -108,8 +108,8 @@ class Reloader:
             _log.warning("configuration: %s needs a restart", path)
         assert self._plan is not None
         changes = _changes(self._plan, made)
-        if settings.upstream != self._settings.upstream:
-            changes.append("upstream")
+        live = (name for name in _LIVE if name not in ("provider", "model"))
+        changes += [name for name in live if getattr(settings, name) != getattr(self._settings, name)]
         old = self._settings, self._plan
         self._settings = _taken(self._settings, settings)
         self._plan = made

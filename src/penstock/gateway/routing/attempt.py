@@ -16,7 +16,7 @@ _ASKS_TO_WAIT = frozenset({"upstream_rate_limited", "upstream_overloaded"})
 class Attempt:
     """A call of a target. It holds the target's slot, if there is one to hold, until ``end``."""
 
-    __slots__ = ("_free", "_health", "_probe", "_started_at", "first_event_ms", "name", "outcome", "target", "total_ms")
+    __slots__ = ("_free", "_health", "_probe", "began_at", "first_event_ms", "name", "outcome", "target", "total_ms")
 
     def __init__(self, target: Target, health: Health, free: Callable[[], None] | None) -> None:
         self.target = target
@@ -26,15 +26,15 @@ class Attempt:
         self.total_ms = 0.0
         self._health = health
         self._free = free
-        self._started_at = health.clock()
-        self._probe = health.breaker.take(self._started_at) if health.breaker.open_until else 0
+        self.began_at = health.clock()
+        self._probe = health.breaker.take(self.began_at) if health.breaker.open_until else 0
         health.outstanding += 1
 
     def answered(self, *, streamed: bool | None, timed: bool) -> None:
         """The first event is there; ``timed`` when a choice between targets may look at how long that took."""
         health = self._health
         now = health.clock()
-        seconds = now - self._started_at
+        seconds = now - self.began_at
         self.first_event_ms = seconds * 1000
         if timed:
             health.speed(streamed=streamed).add(seconds, now)
@@ -52,7 +52,7 @@ class Attempt:
         self.outcome = outcome
         health = self._health
         now = health.clock()
-        self.total_ms = (now - self._started_at) * 1000
+        self.total_ms = (now - self.began_at) * 1000
         health.outstanding -= 1
         if self._free is not None:
             self._free()
@@ -70,7 +70,7 @@ class Attempt:
         is called late would sink and sink."""
         if self.outcome is None and self.first_event_ms is None:
             now = self._health.clock()
-            self._health.speed(streamed=streamed).add(now - self._started_at, now)
+            self._health.speed(streamed=streamed).add(now - self.began_at, now)
         self.end("cancelled")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock.domain.catalogue import Catalogue, Model, Rate, Routing, Target, Timeouts
+from penstock.domain.limits import Limits
 from penstock.domain.platform import STANDARD_PLAN
 from penstock.providers.catalogue.credentials import in_row
 from penstock.providers.catalogue.prices import Prices
@@ -49,6 +50,8 @@ class _BuiltIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: tuple[str, ...] = ("text",)
     capabilities: tuple[str, ...] = ("chat", "streaming", "tools")
     max_output: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
 
 
 class _BuiltInFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,7 +144,8 @@ class _Maker:
         aliases = tuple(name for name in row.aliases if name not in taken)
         wanted = [(t.provider, self._profiled(t.provider, t.model), 1, t.context_window) for t in row.targets]
         targets = self._targets(wanted)
-        model = Model(id=row.id, owner=row.owner, aliases=aliases, regions=row.regions)
+        limits = Limits(requests_per_minute=row.requests_per_minute, tokens_per_minute=row.tokens_per_minute)
+        model = Model(id=row.id, owner=row.owner, aliases=aliases, regions=row.regions, plan_limits=limits)
         if not targets:
             return self._stood_in(self._without(model, [t.provider for t in row.targets]))
         real: dict[str, Any] = {name: getattr(row, name) for name in ("input", "capabilities", "max_output")}

@@ -95,7 +95,7 @@ def restore(backup: Backup, db: Database, *, event: AuditEvent) -> Contents:
     with backup.database.read() as reading, db.write() as writing:
         before, last = copy.count_rows(writing), _last_seq(writing)
         revision = writing.execute(select(key_revision.c.revision)).scalar_one()
-        with copy.audit_log_open(writing):
+        with copy.append_only_open(writing):
             copy.clear(writing)
             contents = copy.copy_rows(reading, writing)
         _make_followers_forget(writing, revision)

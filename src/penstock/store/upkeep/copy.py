@@ -10,12 +10,14 @@ from sqlalchemy import Connection, Row, Table, delete, func, insert, select
 
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
+from penstock.store.governance import governance_revision, ledger_head
 from penstock.store.migrate import needs_upgrade
 from penstock.store.schema import audit_events, key_revision, metadata
 
 _BATCH = 1000
 # What is referred to comes first.
 _TABLES = metadata.sorted_tables
+_APPEND_ONLY = ("audit_events", "ledger_entries")
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -81,14 +83,16 @@ def count_rows(connection: Connection) -> dict[str, int]:
     counted = {
         table.name: connection.execute(select(func.count()).select_from(table)).scalar_one() for table in _TABLES
     }
-    if connection.execute(select(key_revision.c.revision)).scalar() == 0:
-        counted[key_revision.name] = 0
+    # Each has one row from the beginning, which counts once something has happened.
+    for number in (key_revision.c.revision, governance_revision.c.revision, ledger_head.c.seq):
+        if connection.execute(select(number)).scalar() == 0:
+            counted[number.table.name] = 0
     return {name: count for name, count in counted.items() if count}
 
 
 def clear(connection: Connection) -> None:
-    """Empties all tables and keeps other writers out until the transaction ends; for a filled audit log, inside
-    ``audit_log_open``."""
+    """Empties all tables and keeps other writers out until the transaction ends; inside ``append_only_open`` where the
+    audit log or the ledger is filled."""
     if connection.dialect.name == "postgresql":
         names = ", ".join(table.name for table in _TABLES)
         connection.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
@@ -99,14 +103,18 @@ def clear(connection: Connection) -> None:
 
 
 @contextmanager
-def audit_log_open(connection: Connection) -> Iterator[None]:
-    """Lets the audit log be emptied; its triggers are off in this transaction only, and on again when it commits."""
+def append_only_open(connection: Connection) -> Iterator[None]:
+    """Lets the audit log and the ledger be emptied; their triggers are off in this transaction only, and on again when
+    it commits."""
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("ALTER TABLE audit_events DISABLE TRIGGER USER")
+        for name in _APPEND_ONLY:
+            connection.exec_driver_sql(f"ALTER TABLE {name} DISABLE TRIGGER USER")
         yield
-        connection.exec_driver_sql("ALTER TABLE audit_events ENABLE TRIGGER USER")
+        for name in _APPEND_ONLY:
+            connection.exec_driver_sql(f"ALTER TABLE {name} ENABLE TRIGGER USER")
         return
-    found = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit_events'"
+    names = ", ".join(f"'{name}'" for name in _APPEND_ONLY)
+    found = f"SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name IN ({names})"  # noqa: S608 - our own names
     triggers = connection.exec_driver_sql(found).all()
     for name, _ in triggers:
         connection.exec_driver_sql(f"DROP TRIGGER {name}")

@@ -1,0 +1,72 @@
+"""Money: exact decimals, rounded once, here. Stored and summed as whole 10^-9 of the currency."""
+
+import functools
+import hashlib
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+
+import msgspec
+
+from penstock.domain.catalogue import Rate
+from penstock.domain.usage import Usage
+
+NANOS = 1_000_000_000
+_NANO = Decimal(1).scaleb(-9)
+_MILLION = 1_000_000
+# A billion of the currency: sums of nine such amounts still fit a BIGINT.
+MAX_NANOS = 10**18
+
+
+def price(usage: Usage, rate: Rate) -> Decimal:
+    """What an answer costs in the rate's currency, rounded half to even to 10^-9, the only rounding there is.
+
+    Formula: tokens of each kind times their rate over a million; what was read from a cache or written to one is a part
+    of the input (domain/usage.py) and is charged at its own rate instead.
+    """
+    plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+    read = rate.input if rate.cached_input is None else rate.cached_input
+    write = rate.input if rate.cache_write is None else rate.cache_write
+    with localcontext(prec=60):
+        exact = (
+            plain * rate.input
+            + usage.cached_input_tokens * read
+            + usage.cache_write_tokens * write
+            + usage.output_tokens * rate.output
+        ) / _MILLION
+        return max(Decimal(0), exact).quantize(_NANO, ROUND_HALF_EVEN)
+
+
+def worst_price(rate: Rate, *, input_tokens: int, output_tokens: int) -> int:
+    """The most, in 10^-9, that a request with at most so many tokens can cost, whatever is cached; rounded up."""
+    dearest = max(rate.input, rate.cached_input or rate.input, rate.cache_write or rate.input)
+    with localcontext(prec=60):
+        exact = (input_tokens * dearest + output_tokens * rate.output) * NANOS / _MILLION
+        return int(exact.to_integral_value("ROUND_CEILING"))
+
+
+def nanos(amount: Decimal) -> int:
+    """An amount as whole 10^-9. Raises ValueError for one with more digits than that, or too large to keep."""
+    with localcontext(prec=60):
+        scaled = amount * NANOS
+        if not amount.is_finite() or scaled != scaled.to_integral_value():
+            raise ValueError("money has at most 9 digits after the point")
+        if abs(scaled) > MAX_NANOS:
+            raise ValueError("the amount is too large")
+        return int(scaled)
+
+
+def from_nanos(count: int) -> Decimal:
+    """The amount again, without trailing zeros: ``Decimal("0.5")``."""
+    with localcontext(prec=60):
+        amount = Decimal(count).scaleb(-9).normalize()
+        return amount.quantize(Decimal(1)) if amount == amount.to_integral_value() else amount
+
+
+def shown(count: int) -> str:
+    """10^-9 as text without exponent: ``0.000000015``."""
+    return f"{from_nanos(count):f}"
+
+
+@functools.lru_cache(4096)
+def price_version(rate: Rate) -> str:
+    """Names what a rate says: 16 hex digits, the same for the same prices everywhere and ever."""
+    return hashlib.sha256(msgspec.json.encode(rate, order="sorted")).hexdigest()[:16]
