@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 
 from penstock.store.columns import UtcDateTime, at, id_column, reference
-from penstock.store.columns import metadata as metadata
+from penstock.store.columns import metadata as metadata  # noqa: PLC0414 - the tables make it whole
 from penstock.store.governance import TABLES as GOVERNANCE  # noqa: F401 - registers them
 
 # Each released schema in order; the last is what this code needs.
