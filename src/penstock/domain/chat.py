@@ -169,7 +169,7 @@ class ChatEvent(msgspec.Struct, frozen=True):
     empty when the event only carries ``usage``. ``output_tokens`` counts the deltas in the frame, for the meter's
     estimate when no usage ever comes. ``done`` marks the last event of a complete answer: an adapter that ends
     without it has been cut, and the pipeline treats that as a failure. ``raw_usage`` is what the upstream itself said
-    of usage so far, as JSON, kept beside what we make of it.
+    of usage so far, as JSON, kept beside what we make of it, also when we can make nothing of it.
     """
 
     frame: bytes
@@ -177,6 +177,29 @@ class ChatEvent(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     done: bool = False
     raw_usage: bytes | None = None
+
+
+class Produced:
+    """What an upstream is known to have produced for a call whose ``open`` ended without a first event: the adapter
+    writes it, the meter reads it. ``tokens`` counts deltas. Of an open stream the events say it."""
+
+    __slots__ = ("raw_usage", "tokens", "usage")
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.usage: Usage | None = None
+        self.raw_usage: bytes | None = None
+
+    def __bool__(self) -> bool:
+        return self.tokens > 0 or self.usage is not None
+
+    def add(self, tokens: int, usage: Usage | None, raw_usage: bytes | None) -> None:
+        """So much more; the last usage counts."""
+        self.tokens += tokens
+        if usage is not None:
+            self.usage = usage
+        if raw_usage is not None:
+            self.raw_usage = raw_usage
 
 
 class EventStream(Protocol):
@@ -196,7 +219,7 @@ class BoundRequest(msgspec.Struct, frozen=True):
     ``raw`` is the client's body as received (for pass-through), ``target_model`` the upstream's model id,
     ``completion_id`` and ``created`` the identity that the answer carries, ``fingerprint`` the deployment's.
     ``prompt_caching`` is false when the client opted out (heroku-wire.md 2.1); ``isolation`` names the app, for caches
-    that must not be shared between apps.
+    that must not be shared between apps. ``produced`` is for what an adapter saw of an answer that never began.
     """
 
     chat: ChatRequest
@@ -208,3 +231,4 @@ class BoundRequest(msgspec.Struct, frozen=True):
     timeouts: Timeouts = Timeouts()
     prompt_caching: bool = True
     isolation: str = ""
+    produced: Produced | None = None

@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 import msgspec
 
 from penstock.domain.catalogue import Rate
-from penstock.domain.usage import Usage
+from penstock.domain.usage import Usage, consistent
 
 NANOS = 1_000_000_000
 _NANO = Decimal(1).scaleb(-9)
@@ -20,8 +20,10 @@ def price(usage: Usage, rate: Rate) -> Decimal:
     """What an answer costs in the rate's currency, rounded half to even to 10^-9, the only rounding there is.
 
     Formula: tokens of each kind times their rate over a million; what was read from a cache or written to one is a part
-    of the input (domain/usage.py) and is charged at its own rate instead.
+    of the input (domain/usage.py) and is charged at its own rate instead. Parts that are larger than their whole are
+    cut to it.
     """
+    usage = consistent(usage)
     plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
     read = rate.input if rate.cached_input is None else rate.cached_input
     write = rate.input if rate.cache_write is None else rate.cache_write
@@ -32,7 +34,7 @@ def price(usage: Usage, rate: Rate) -> Decimal:
             + usage.cache_write_tokens * write
             + usage.output_tokens * rate.output
         ) / _MILLION
-        return max(Decimal(0), exact).quantize(_NANO, ROUND_HALF_EVEN)
+        return exact.quantize(_NANO, ROUND_HALF_EVEN)
 
 
 def worst_price(rate: Rate, *, input_tokens: int, output_tokens: int) -> int:

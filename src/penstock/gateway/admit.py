@@ -4,8 +4,6 @@ import logging
 import time
 from collections import deque
 
-import msgspec
-
 from penstock.domain.catalogue import Catalogue, Model
 from penstock.domain.chat import ChatEvent, ChatRequest
 from penstock.domain.errors import PenstockError
@@ -13,6 +11,8 @@ from penstock.domain.money import nanos, price, price_version
 from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.domain.usage import Usage
 from penstock.gateway.routing.attempt import Trail
+from penstock.gateway.routing.spent import cost, measured, under_way
+from penstock.gateway.routing.window import estimate
 from penstock.ledger.journal import Admitted, Journal, JournalError, Settled
 
 _log = logging.getLogger("penstock.gateway")
@@ -22,14 +22,25 @@ _LONGEST_NAME = 256
 class Tally:
     """What the meter has seen of one answer."""
 
-    __slots__ = ("done", "first_event_ms", "input_tokens", "output_tokens", "raw_usage", "started_at", "trail", "usage")
+    __slots__ = (
+        "chat",
+        "done",
+        "first_event_ms",
+        "input_tokens",
+        "output_tokens",
+        "raw_usage",
+        "started_at",
+        "trail",
+        "usage",
+    )
 
     def __init__(self) -> None:
         self.started_at = time.monotonic()
         self.trail = Trail()
         self.usage: Usage | None = None
         self.raw_usage: bytes | None = None
-        self.input_tokens = 0  # estimated, for an answer that is cut before its upstream has counted them
+        self.chat: ChatRequest | None = None  # what was asked, for an estimate of its length
+        self.input_tokens: int | None = None  # the estimate, once somebody needs it
         self.output_tokens = 0
         self.first_event_ms: float | None = None
         self.done = False
@@ -41,19 +52,26 @@ class Tally:
         self.output_tokens += event.output_tokens
         if event.usage is not None:
             self.usage = event.usage
+        if event.raw_usage is not None:
             self.raw_usage = event.raw_usage
         self.done = event.done
 
     def final_usage(self) -> Usage:
         """The upstream's own usage; as long as it has not said how many it generated, the deltas counted. Where it has
         said nothing, the prompt is estimated once its answer has begun: before that, nothing was produced."""
-        usage = self.usage
-        if usage is None:
-            begun = self.first_event_ms is not None
-            return Usage(
-                input_tokens=self.input_tokens if begun else 0, output_tokens=self.output_tokens, estimated=True
-            )
-        return msgspec.structs.replace(usage, output_tokens=self.output_tokens) if usage.estimated else usage
+        if self.first_event_ms is None:
+            if (found := under_way(self.trail)) is None:
+                return Usage(output_tokens=self.output_tokens, estimated=True)
+            # Cut before anything could be shown: what the upstream thought by then counts.
+            self.trail.told, produced = found
+            self.output_tokens, self.usage, self.raw_usage = produced.tokens, produced.usage, produced.raw_usage
+        return measured(self.usage, self.output_tokens, self.prompt_tokens)
+
+    def prompt_tokens(self) -> int:
+        """About how long the prompt is, counted once and only when it is needed."""
+        if self.input_tokens is None:
+            self.input_tokens = 0 if self.chat is None else estimate(self.chat)
+        return self.input_tokens
 
     def queued_ms(self) -> float | None:
         """How long the request waited until an upstream was called; None when none was."""
@@ -106,10 +124,11 @@ class Admission:
 
     def _settlement(self, outcome: str) -> Settled:
         tally = self.tally
-        attempts = tally.trail.end(outcome)
         usage = tally.final_usage()
+        attempts = tally.trail.end(outcome)
         told = tally.trail.told
-        rate, cost = self.model.rate, told.target.rate if told else None
+        rate = self.model.rate
+        cost_nanos, cost_currency = cost(tally.trail, usage, tally.prompt_tokens)
         return Settled(
             request_id=self.request_id,
             settled_at=time.time(),
@@ -129,8 +148,8 @@ class Admission:
             amount_nanos=nanos(price(usage, rate)) if rate else 0,
             currency=rate.currency if rate else "USD",
             price_version=price_version(rate) if rate else None,
-            cost_nanos=nanos(price(usage, cost)) if cost else None,
-            cost_currency=cost.currency if cost else None,
+            cost_nanos=cost_nanos,
+            cost_currency=cost_currency,
             raw_usage=tally.raw_usage.decode("utf-8", "replace") if tally.raw_usage else None,
             queued_ms=tally.queued_ms(),
         )

@@ -5,13 +5,13 @@ import functools
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from penstock.domain.catalogue import Model, Target
-from penstock.domain.chat import BoundRequest, EventStream
+from penstock.domain.chat import BoundRequest, ChatEvent, EventStream, Produced
 from penstock.domain.errors import PenstockError, UpstreamError
 from penstock.domain.ids import new_completion_id
 from penstock.gateway.routing.attempt import Attempt, Trail
@@ -49,6 +49,7 @@ def bound(parsed: Parsed, model: Model, target: Target, *, fingerprint: str, app
         model.routing.timeouts,
         parsed.prompt_caching,
         isolation(fingerprint, app_id),
+        Produced(),
     )
 
 
@@ -86,6 +87,7 @@ async def dispatch(
     if not (model.routing.hedge or health.breaker.open_until or board.slots(target.provider)):
         # What nearly every request is, without ceremony.
         attempt, adapter = trail.begin(target, health, None), adapters[target.provider]
+        attempt.produced = request.produced
         try:
             events = await adapter.open(request)
         except PenstockError as error:
@@ -171,9 +173,8 @@ class _Tries:
                 free()
             return None
         attempt = self._trail.begin(target, health, free)
-        request, adapter = self._request, self._adapters[target.provider]
-        if request.target_model != target.model:
-            request = msgspec.structs.replace(request, target_model=target.model)
+        adapter, attempt.produced = self._adapters[target.provider], Produced()
+        request = msgspec.structs.replace(self._request, target_model=target.model, produced=attempt.produced)
         try:
             events = await adapter.open(request)
         except PenstockError as error:
@@ -222,4 +223,13 @@ class _Tries:
 
 
 async def _give_up(opened: Opened) -> None:
+    if opened.attempt.produced is not None:
+        for event in arrived(opened.events):
+            opened.attempt.produced.add(event.output_tokens, event.usage, event.raw_usage)
     await opened.events.aclose()
+
+
+def arrived(events: EventStream) -> Iterable[ChatEvent]:
+    """The events that nobody has read of a stream that keeps some: what it says of usage counts all the same."""
+    here: Callable[[], Iterable[ChatEvent]] = getattr(events, "arrived", tuple)
+    return here()

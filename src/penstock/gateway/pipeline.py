@@ -24,7 +24,7 @@ from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.gateway.admit import Admission, Recent, admit
-from penstock.gateway.dispatch import Adapter, Opened, bound, dispatch
+from penstock.gateway.dispatch import Adapter, Opened, arrived, bound, dispatch
 from penstock.gateway.route import route
 from penstock.gateway.routing.board import Board
 from penstock.gateway.underway import KEY_EXPIRED, KEY_REVOKED
@@ -65,6 +65,7 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
     admission = admit(
         principal, parsed.chat, line.catalogue, journal=line.journal, request_id=request_id, recent=line.recent
     )
+    admission.tally.chat = parsed.chat
     out.admitted(admission)
     model, app_id = admission.model, principal.app_id
     outcome = "internal_error"
@@ -96,12 +97,19 @@ async def _relay(opened: Opened, admission: Admission, out: Out) -> None:
     """Events to the client; the settlement is written before the last byte, so a whole answer is a settled one."""
     tally = admission.tally
     async with aclosing(opened.events) as events:
-        async for event in events:
-            if tally.first_event_ms is None:
-                await out.begin(opened)
-            tally.add(event)
-            if event.done:
-                admission.settle("completed")
-            await out.event(event)
+        try:
+            async for event in events:
+                begins = tally.first_event_ms is None
+                tally.add(event)
+                if begins:
+                    await out.begin(opened)
+                if event.done:
+                    admission.settle("completed")
+                await out.event(event)
+        except asyncio.CancelledError:
+            # Whoever asked has gone; what has come for them was produced, and may tell the usage.
+            for event in arrived(events):
+                tally.add(event)
+            raise
     if not tally.done:
         raise PenstockError("upstream_closed", "The upstream ended early; what arrived is incomplete. Try again.")

@@ -75,6 +75,12 @@ class Response:
             self._connection.resume()
         return data
 
+    def arrived(self) -> bytes:
+        """What ``block`` would give without waiting; b"" when it would wait."""
+        data = b"".join(self._chunks)
+        self._chunks = []
+        return data
+
     async def read(self) -> bytes:
         """The whole body. Raises TransportError."""
         while not self.complete:

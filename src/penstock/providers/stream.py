@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Self
+from typing import NamedTuple, Self
 
-from penstock.domain.chat import ChatEvent
+from penstock.domain.chat import ChatEvent, Produced
 from penstock.domain.errors import UpstreamError
+from penstock.domain.usage import Usage
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
 
@@ -23,6 +24,14 @@ async def error_body(response: Response) -> bytes:
         if response.status == 200:
             raise
     return body
+
+
+class Unshown(NamedTuple):
+    """What has come and is in no event yet: deltas counted, the usage known and the upstream's own account of it."""
+
+    tokens: int = 0
+    usage: Usage | None = None
+    raw_usage: bytes | None = None
 
 
 class UpstreamStream(ABC):
@@ -51,11 +60,30 @@ class UpstreamStream(ABC):
     def _end(self) -> None:
         """The body has ended as HTTP frames it."""
 
-    async def prime(self) -> None:
-        """Wait for the first event that shows a client something, and keep it for the reader. Raises UpstreamError."""
+    @abstractmethod
+    def _unshown(self) -> Unshown:
+        """What the next event will carry beside its own, as it is now."""
+
+    def arrived(self) -> list[ChatEvent]:
+        """The events that are here already, for the meter: nobody will read on."""
+        if not self._over and self._failure is None and (block := self._response.arrived()):
+            self._take(block)
+        left = self._unshown()
+        events = [*self._ready, ChatEvent(b"", left.tokens, left.usage, raw_usage=left.raw_usage)]
+        self._ready.clear()
+        return events
+
+    async def prime(self, produced: Produced | None = None) -> None:
+        """Wait for the first event that shows a client something, and keep it for the reader; ``produced`` is told what
+        came when that never does. Raises UpstreamError."""
         try:
             first = await anext(self)
-        except StopAsyncIteration:
+        except BaseException as error:
+            if produced is not None:
+                for event in self.arrived():
+                    produced.add(event.output_tokens, event.usage, event.raw_usage)
+            if not isinstance(error, StopAsyncIteration):
+                raise
             message = "The upstream ended without an answer. Try again."
             raise UpstreamError("upstream_closed", message) from None
         self._response.begun()

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from penstock.domain.catalogue import Catalogue
 from penstock.domain.chat import BoundRequest, Json
 from penstock.domain.platform import STANDARD_PLAN
-from penstock.domain.usage import Usage
+from penstock.domain.usage import Usage, consistent
 
 Finish = Literal["stop", "length", "tool_calls", "content_filter"]
 DONE = b"data: [DONE]\n\n"
@@ -156,6 +156,7 @@ def available_models(catalogue: Catalogue) -> list[dict[str, Any]]:
 
 
 def _wire_usage(usage: Usage) -> _Usage:
+    usage = consistent(usage)
     total = usage.input_tokens + usage.output_tokens
     return _Usage(
         usage.input_tokens,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from penstock.domain.catalogue import Target
+from penstock.domain.chat import Produced
 from penstock.gateway.routing.health import Health
 from penstock.ledger.journal import Leg
 
@@ -14,9 +15,22 @@ _ASKS_TO_WAIT = frozenset({"upstream_rate_limited", "upstream_overloaded"})
 
 
 class Attempt:
-    """A call of a target. It holds the target's slot, if there is one to hold, until ``end``."""
+    """A call of a target. It holds the target's slot, if there is one to hold, until ``end``. ``produced`` is what its
+    adapter saw of an answer that never began; ``cut`` says that it was still under way when we ended it."""
 
-    __slots__ = ("_free", "_health", "_probe", "began_at", "first_event_ms", "name", "outcome", "target", "total_ms")
+    __slots__ = (
+        "_free",
+        "_health",
+        "_probe",
+        "began_at",
+        "cut",
+        "first_event_ms",
+        "name",
+        "outcome",
+        "produced",
+        "target",
+        "total_ms",
+    )
 
     def __init__(self, target: Target, health: Health, free: Callable[[], None] | None) -> None:
         self.target = target
@@ -24,6 +38,8 @@ class Attempt:
         self.outcome: str | None = None
         self.first_event_ms: float | None = None
         self.total_ms = 0.0
+        self.produced: Produced | None = None
+        self.cut = False
         self._health = health
         self._free = free
         self.began_at = health.clock()
@@ -71,6 +87,7 @@ class Attempt:
         if self.outcome is None and self.first_event_ms is None:
             now = self._health.clock()
             self._health.speed(streamed=streamed).add(now - self.began_at, now)
+        self.cut = self.cut or self.outcome is None
         self.end("cancelled")
 
 
@@ -95,5 +112,6 @@ class Trail:
         """The request is over, and so is what was under way for it. All its attempts, as the settlement keeps them."""
         for attempt in self.attempts:
             if attempt.outcome is None:
+                attempt.cut = outcome != "completed"
                 attempt.end(outcome)
         return tuple([Leg(one.name, one.outcome or "", one.first_event_ms, one.total_ms) for one in self.attempts])

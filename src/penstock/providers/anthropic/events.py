@@ -8,6 +8,7 @@ import msgspec
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers import faults
+from penstock.providers.accounts import merged
 from penstock.providers.sse import SseParser
 from penstock.providers.translation.parts import Part
 from penstock.providers.translation.proofs import Block, Order
@@ -44,7 +45,7 @@ _UNPAID = re.compile(r"credit balance is too low|reached your specified (?:works
 
 
 class _Details(msgspec.Struct):
-    thinking_tokens: int = 0
+    thinking_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
@@ -74,7 +75,7 @@ class _Message(msgspec.Struct):
     type: str = ""
     content: list[_Piece] = []
     stop_reason: str | None = None
-    usage: _Usage | None = None
+    usage: msgspec.Raw = msgspec.Raw()
 
 
 class _Event(msgspec.Struct):
@@ -85,11 +86,12 @@ class _Event(msgspec.Struct):
     delta: _Piece | None = None
     content_block: _Piece | None = None
     message: _Message | None = None
-    usage: _Usage | None = None
+    usage: msgspec.Raw = msgspec.Raw()
 
 
 _event = msgspec.json.Decoder(_Event)
 _message = msgspec.json.Decoder(_Message)
+_usage = msgspec.json.Decoder(_Usage)
 
 
 class _Open:
@@ -117,8 +119,7 @@ class MessageReader:
         self._calls = 0
         self._proofs: list[Block] = []
         self._order = Order()
-        self._unseen = 0  # tokens of thoughts that the client does not see: the next part that it sees carries them
-        self._usage = _Usage()
+        self._said: bytes | None = None
         self._finish: Finish | None = None
 
     def feed(self, block: bytes) -> Iterator[Part]:
@@ -156,7 +157,7 @@ class MessageReader:
         if kind == "content_block_stop":
             return self._stop(event.index)
         if kind == "message_start":
-            return self._counted(event.message.usage if event.message is not None else None, estimated=True)
+            return self._counted(event.message.usage, estimated=True) if event.message is not None else None
         if kind == "message_delta":
             if self._finish is None and event.delta is not None and event.delta.stop_reason is not None:
                 return self._end_of_turn(event.delta.stop_reason, event.usage)
@@ -212,35 +213,37 @@ class MessageReader:
         # No fragment came: the arguments are what the block began with, an empty object for a call without any.
         return self._shown(_arguments(block.call, block.given)) if block.given else None
 
-    def _end_of_turn(self, reason: str, usage: _Usage | None) -> Part:
+    def _end_of_turn(self, reason: str, usage: msgspec.Raw) -> Part:
         # A reason that is newer than this code ends the answer all the same.
         self._finish = _FINISH.get(reason, "tool_calls" if self._calls else "stop")
         counted = self._counted(usage, estimated=False)
         proof = self._order.packed(self._proofs) if self._show else None
         deltas = [Delta(reasoning=Reasoning(signature=proof))] if proof else []
-        tokens, self._unseen = self._unseen, 0
-        return Part(0, deltas, tokens, finish=self._finish, usage=counted.usage if counted else None)
+        part = Part(0, deltas, finish=self._finish)
+        return part._replace(usage=counted.usage, raw_usage=counted.raw_usage) if counted else part
 
-    def _counted(self, usage: _Usage | None, *, estimated: bool) -> Part | None:
-        """The counts so far: those of the end are cumulative and leave out what the start has said."""
-        if usage is None:
+    def _counted(self, said: msgspec.Raw, *, estimated: bool) -> Part | None:
+        """The counts so far. "The token counts shown in the usage field of the message_delta event are cumulative"
+        (platform.claude.com, "Streaming messages", 2026-11), and it leaves out or sets to null what message_start has
+        said: the vendor's own libraries put what it does say in place of that, and so is the account kept."""
+        self._said = merged(self._said, said)
+        if self._said is None:
             return None
-        for name in _Usage.__struct_fields__:
-            if (value := getattr(usage, name)) is not None:
-                setattr(self._usage, name, value)
-        return Part(0, [], usage=_counts(self._usage, estimated=estimated))
+        try:
+            usage = _usage.decode(self._said)
+        except (ValueError, RecursionError):
+            return None  # a good answer is not thrown away for a bad count
+        estimated = estimated or usage.output_tokens is None
+        return Part(0, [], usage=_counts(usage, estimated=estimated), raw_usage=self._said)
 
     def _thought(self, text: str) -> Part | None:
         if not text:
             return None
-        if not self._show:
-            self._unseen += 1
-            return None
-        return Part(0, [Delta(reasoning=Reasoning(thinking=text))], 1)
+        # Generated and charged also where the client does not see it.
+        return Part(0, [Delta(reasoning=Reasoning(thinking=text))] if self._show else [], 1)
 
     def _shown(self, delta: Delta) -> Part:
-        tokens, self._unseen = self._unseen + 1, 0
-        return Part(0, [delta], tokens)
+        return Part(0, [delta], 1)
 
 
 def whole(body: bytes, *, show: bool, credential: str | None = None) -> list[Part]:

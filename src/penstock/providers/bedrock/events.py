@@ -1,12 +1,14 @@
 """Reads the answers of Converse and ConverseStream."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Raw
 
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
+from penstock.providers.accounts import ABSENT, kept
 from penstock.providers.bedrock.failures import Failures
 from penstock.providers.bedrock.frames import BrokenFrame, Frames, Message
 from penstock.providers.translation.parts import Part
@@ -22,6 +24,9 @@ _FINISH: dict[str, Finish] = {
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
 }
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class _ToolUse(msgspec.Struct, rename="camel"):
@@ -63,10 +68,10 @@ class _Start(msgspec.Struct, rename="camel"):
 
 
 class _Usage(msgspec.Struct, rename="camel"):
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_write_input_tokens: int = 0
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    cache_read_input_tokens: _Count | None = None
+    cache_write_input_tokens: _Count | None = None
 
 
 class _Event(msgspec.Struct, rename="camel"):
@@ -74,7 +79,7 @@ class _Event(msgspec.Struct, rename="camel"):
     start: _Start | None = None
     delta: _Delta | None = None
     stop_reason: str = ""
-    usage: _Usage | None = None
+    usage: Raw = Raw()
 
 
 class _Content(msgspec.Struct):
@@ -88,11 +93,12 @@ class _Output(msgspec.Struct):
 class _Answer(msgspec.Struct, rename="camel"):
     output: _Output
     stop_reason: str
-    usage: _Usage | None = None
+    usage: Raw = Raw()
 
 
 _event = msgspec.json.Decoder(_Event)
 _answer = msgspec.json.Decoder(_Answer)
+_counts = msgspec.json.Decoder(_Usage)
 
 
 class Reader:
@@ -144,10 +150,10 @@ class Reader:
                 yield from self._ended(at)
             signature = self._order.packed(list(self._proofs.values()))
             yield from _stop(event.stop_reason, signature, calls=bool(self._calls))
-        elif kind == "metadata" and event.usage is not None:
+        elif kind == "metadata" and bytes(event.usage) not in ABSENT:
             self._counted = True
             self.done = self._stopped
-            yield Part(0, [], usage=_usage(event.usage))
+            yield _account(event.usage)
 
     def _call(self, at: int, call: _ToolUse) -> Iterator[Part]:
         self._order.spoke()
@@ -211,11 +217,10 @@ def whole(body: bytes, failures: Failures, *, show: bool = True) -> list[Part]:
             proofs.append(Block(-1, hidden) if hidden else Block(len(said.text), said.signature))
             if said.text:
                 deltas.append(Delta(reasoning=Reasoning(thinking=said.text)))
-    usage = Usage(estimated=True) if answer.usage is None else _usage(answer.usage)
     parts = [
         Part(0, deltas, len(deltas)),
         *_stop(answer.stop_reason, order.packed(proofs), calls=calls > 0),
-        Part(0, [], usage=usage),
+        _account(answer.usage),
     ]
     return parts if show else [_discreet(part) for part in parts]
 
@@ -243,13 +248,20 @@ def _stop(reason: str, signature: str | None, *, calls: bool) -> Iterator[Part]:
     yield Part(0, signed, finish=finish)
 
 
-def _usage(usage: _Usage) -> Usage:
+def _account(said: Raw) -> Part:
     """In our convention. The vendor's inputTokens are those that were neither read from nor written to the cache (user
-    guide, prompt caching, 2026-11). It does not tell thoughts from the rest of the output."""
-    read, write = usage.cache_read_input_tokens, usage.cache_write_input_tokens
-    return Usage(
-        input_tokens=usage.input_tokens + read + write,
-        output_tokens=usage.output_tokens,
+    guide, prompt caching, 2026-11). It does not tell thoughts from the rest of the output. A good answer is not thrown
+    away for a bad count."""
+    try:
+        usage = _counts.decode(said)
+    except (ValueError, RecursionError):
+        return Part(0, [], usage=Usage(estimated=True), raw_usage=kept(said))
+    read, write = usage.cache_read_input_tokens or 0, usage.cache_write_input_tokens or 0
+    counts = Usage(
+        input_tokens=(usage.input_tokens or 0) + read + write,
+        output_tokens=usage.output_tokens or 0,
         cached_input_tokens=read,
         cache_write_tokens=write,
+        estimated=usage.output_tokens is None or usage.input_tokens is None,
     )
+    return Part(0, [], usage=counts, raw_usage=kept(said))

@@ -2,8 +2,11 @@
 
 from collections.abc import AsyncGenerator
 
-from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
+import msgspec
+
+from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest, Produced
 from penstock.domain.usage import Usage
+from penstock.providers.accounts import kept
 from penstock.providers.embedded import sampling
 from penstock.providers.embedded.choice import ChoiceRun
 from penstock.providers.embedded.constraint import constrained, usable_tools
@@ -57,42 +60,80 @@ class EmbeddedAdapter:
             await stream.aclose()
 
     async def _streamed(self, request: BoundRequest) -> AsyncGenerator[ChatEvent, None]:
-        frames, usages = Frames(request), list[Usage]()
+        frames, count = Frames(request), _Count()
         source = self._parts(request.chat)
+        opened = False
         try:
-            opened, owed = False, 0
             async for part in source:
-                owed += part.tokens
+                count.add(part)
                 frame = frames.part(part)
-                if not frame:
-                    continue
-                if not opened:
+                if frame and not opened:
                     opened = True
                     yield _OPENED
-                if part.usage is not None:
-                    usages.append(part.usage)
-                yield ChatEvent(frame, output_tokens=owed)
-                owed = 0
+                if opened:
+                    yield ChatEvent(frame, count.take(), part.usage and count.begun)
+        except BaseException:
+            if not opened:
+                count.tell(request.produced)
+            raise
         finally:
             await source.aclose()
-        usage = total(usages)
-        yield ChatEvent(frames.last(usage), usage=usage, done=True)
+        usage = total(count.usages)
+        yield ChatEvent(frames.last(usage), usage=usage, done=True, raw_usage=count.account())
 
     async def _plain(self, request: BoundRequest) -> AsyncGenerator[ChatEvent, None]:
-        folds, usages, tokens = dict[int, Fold](), list[Usage](), 0
+        folds, count = dict[int, Fold](), _Count()
         source = self._parts(request.chat)
         try:
             async for part in source:
                 folds.setdefault(part.choice, Fold()).add(part)
-                tokens += part.tokens
-                if part.usage is not None:
-                    usages.append(part.usage)
+                count.add(part)
+        except BaseException:
+            count.tell(request.produced)
+            raise
         finally:
             await source.aclose()
-        usage = total(usages)
+        usage = total(count.usages)
         choices = [folds[index].choice(index) for index in sorted(folds)]
         yield _OPENED
-        yield ChatEvent(ChatWriter(request).answer(choices, usage), output_tokens=tokens, usage=usage, done=True)
+        body = ChatWriter(request).answer(choices, usage)
+        yield ChatEvent(body, count.take(), usage, done=True, raw_usage=count.account())
+
+
+class _Count:
+    """What the engine has produced so far: tokens that no event has told yet, the prompt's length once it is known, and
+    the usage of the choices that have ended. The account of the whole answer is ``{"completions": [...]}``."""
+
+    __slots__ = ("_accounts", "_owed", "begun", "usages")
+
+    def __init__(self) -> None:
+        self._owed = 0
+        self._accounts: list[msgspec.Raw] = []
+        self.begun: Usage | None = None
+        self.usages: list[Usage] = []
+
+    def add(self, part: Part) -> None:
+        """One more part."""
+        self._owed += part.tokens
+        if part.usage is not None and part.usage.estimated:
+            self.begun = part.usage
+        elif part.usage is not None:
+            self.usages.append(part.usage)
+            self._accounts.append(msgspec.Raw((part.raw_usage or b"[]")[1:-1]))
+
+    def take(self) -> int:
+        """The tokens that are to be told now."""
+        owed, self._owed = self._owed, 0
+        return owed
+
+    def tell(self, produced: Produced | None) -> None:
+        """The answer ends before it began."""
+        if produced is not None:
+            produced.add(self._owed, self.begun, None)
+
+    def account(self) -> bytes | None:
+        """What the engine said of every completion of the answer."""
+        return kept(msgspec.Raw(b'{"completions":[%b]}' % b",".join(map(bytes, self._accounts))))
 
 
 def total(usages: list[Usage]) -> Usage:

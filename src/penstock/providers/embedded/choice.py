@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 
+import msgspec
 from msgspec import UNSET
 
 from penstock.domain.chat import ChatRequest, Json
@@ -26,6 +27,7 @@ class ChoiceRun:
         self._index = index
         self._scanner = CallScanner() if constraint.forced else None
         self._last: Piece | None = None
+        self._evaluated = 0
         self._text: list[str] = []
 
     async def parts(self, body: dict[str, Json]) -> AsyncGenerator[Part, None]:
@@ -69,6 +71,7 @@ class ChoiceRun:
         """Parts of one completion without its end, which is kept."""
         counted = 0
         self._last = None
+        first = not self._evaluated
         pieces = self._client.complete(body)
         try:
             async for piece in pieces:
@@ -79,7 +82,12 @@ class ChoiceRun:
                     self._last = piece
                     entries = entries if piece.completion_probabilities else UNSET
                 if deltas or tokens > 0:
-                    yield Part(self._index, deltas, max(tokens, 0), entries)
+                    part = Part(self._index, deltas, max(tokens, 0), entries)
+                    if first and piece.tokens_evaluated and not self._evaluated:
+                        # The prompt is counted by now, for an answer that is cut.
+                        self._evaluated = piece.tokens_evaluated
+                        part = part._replace(usage=Usage(input_tokens=self._evaluated, estimated=True))
+                    yield part
         finally:
             await pieces.aclose()
 
@@ -106,4 +114,13 @@ class ChoiceRun:
             output_tokens=last.tokens_predicted + (before.tokens_predicted if before else 0),
             cached_input_tokens=first.timings.cache_n if first.timings else 0,
         )
-        return Part(self._index, [], finish=finish, usage=usage)
+        calls = [piece for piece in (before, last) if piece is not None]
+        return Part(
+            self._index, [], finish=finish, usage=usage, raw_usage=msgspec.json.encode(list(map(_account, calls)))
+        )
+
+
+def _account(piece: Piece) -> dict[str, Json]:
+    """What the engine says of one completion, by its own names."""
+    cached = {} if piece.timings is None else {"timings": {"cache_n": piece.timings.cache_n}}
+    return {"tokens_evaluated": piece.tokens_evaluated, "tokens_predicted": piece.tokens_predicted} | cached

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from penstock.domain.chat import Json
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
+from penstock.providers.accounts import ABSENT, kept
 from penstock.providers.faults import masked
 from penstock.providers.gemini import signatures
 from penstock.providers.gemini.errors import read_error
@@ -17,7 +18,6 @@ from penstock.providers.sse import SseParser
 from penstock.providers.translation.parts import Part
 from penstock.providers.wire_out import Call, Delta, Finish, Function, Reasoning
 
-_ABSENT = (b"", b"null")
 # 2026-11-23, the API's FinishReason. What is missing here is no ending that our dialect has: it is a failure.
 _FINISHES: dict[str, Finish] = {
     "STOP": "stop",
@@ -98,6 +98,7 @@ class Candidates:
     def __init__(self, choices: int, credential: str | None) -> None:
         self.finished: set[int] = set()
         self.usage: Usage | None = None
+        self.raw_usage: bytes | None = None
         self._expected = set(range(choices))
         self._credential = credential
         self._calls: Counter[int] = Counter()
@@ -114,7 +115,7 @@ class Candidates:
             answer = _answer.decode(payload)
         except (ValueError, RecursionError) as error:
             raise UpstreamError("upstream_error", "The upstream sent an answer that is not Gemini's.") from error
-        if bytes(answer.error) not in _ABSENT:
+        if bytes(answer.error) not in ABSENT:
             raise read_error(200, {}, payload, self._credential)
         for candidate in answer.candidates or ():
             self._expected.add(candidate.index)
@@ -123,9 +124,11 @@ class Candidates:
             for index in sorted((self._expected or {0}) - self.finished):
                 self.finished.add(index)
                 yield Part(index, [], finish="content_filter")
-        if bytes(answer.usage_metadata) not in _ABSENT and (usage := _read_usage(answer.usage_metadata)):
-            self.usage = usage
-            yield Part(0, [], usage=usage if self.complete else msgspec.structs.replace(usage, estimated=True))
+        if bytes(answer.usage_metadata) not in ABSENT and (usage := _read_usage(answer.usage_metadata)):
+            # Every event counts the whole answer so far, so the last account is the account: nothing is merged.
+            self.usage, self.raw_usage = usage, kept(answer.usage_metadata)
+            known = usage if self.complete else msgspec.structs.replace(usage, estimated=True)
+            yield Part(0, [], usage=known, raw_usage=self.raw_usage)
 
     def _part(self, candidate: _Candidate, response_id: str) -> Part:
         deltas: list[Delta] = []
@@ -152,7 +155,7 @@ class Candidates:
     def _called(self, choice: int, call: _FunctionCall, signature: str | None, response_id: str) -> Iterator[Delta]:
         number = self._calls[choice]
         self._calls[choice] += 1
-        arguments = "{}" if bytes(call.args) in _ABSENT else bytes(call.args).decode()
+        arguments = "{}" if bytes(call.args) in ABSENT else bytes(call.args).decode()
         identity = signatures.call_id(call.id, signature, response_id, choice, number, call.name, arguments)
         yield Delta(tool_calls=[Call(number, identity, "function", Function(call.name, ""))])
         yield Delta(tool_calls=[Call(number, function=Function(arguments=arguments))])
@@ -189,7 +192,8 @@ class GeminiReader:
     def end(self) -> Iterable[Part]:
         """The final usage, when the answer is whole."""
         self.done = self._candidates.complete and not self._parser.pending
-        return [Part(0, [], usage=self._candidates.usage)] if self.done else []
+        last = Part(0, [], usage=self._candidates.usage, raw_usage=self._candidates.raw_usage)
+        return [last] if self.done else []
 
 
 def whole(body: bytes, credential: str | None) -> list[Part]:

@@ -102,7 +102,7 @@ class LongtailAdapter:
         chunks: Any = Chunks(answer, bounds)
         stream = Translated(chunks, choices, request)
         try:
-            await stream.prime()
+            await stream.prime(request.produced)
         except BaseException:
             chunks.close()
             raise
@@ -124,6 +124,10 @@ class Chunks:
             return await self._next(anext(self._answer))
         except StopAsyncIteration:
             return b""
+
+    def arrived(self) -> bytes:
+        """What has come and was not asked for stays in the library."""
+        return b""
 
     def let_go(self) -> None:
         """The library closes what has ended."""

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from penstock.domain.chat import BoundRequest, Json
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
+from penstock.providers.accounts import kept
 from penstock.providers.translation.parts import Part
 from penstock.providers.wire_out import Call, Delta, Finish, Function, Reasoning
 
@@ -52,7 +54,7 @@ class Choices:
             for choice in answer.choices or ():
                 yield self._part(choice, getattr(choice, said))
             if answer.usage is not None:
-                yield Part(0, [], usage=_usage(answer.usage))
+                yield Part(0, [], usage=_usage(answer.usage), raw_usage=_raw(answer.usage))
         except (AttributeError, TypeError) as error:
             raise UpstreamError("upstream_error", "The upstream's answer cannot be read.") from error
 
@@ -86,6 +88,11 @@ class Choices:
         return finish
 
 
+def _raw(usage: Any) -> bytes | None:
+    """The account as the library hands it on: it reads the provider's and keeps what it does not know."""
+    return kept(msgspec.Raw(msgspec.json.encode(usage.model_dump(mode="json", exclude_unset=True))))
+
+
 def _usage(usage: Any) -> Usage:
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
     return Usage(
@@ -93,4 +100,5 @@ def _usage(usage: Any) -> Usage:
         output_tokens=usage.completion_tokens or 0,
         cached_input_tokens=(prompt.cached_tokens if prompt else 0) or 0,
         reasoning_tokens=(completion.reasoning_tokens if completion else 0) or 0,
+        estimated=usage.completion_tokens is None,
     )

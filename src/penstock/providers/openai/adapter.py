@@ -1,16 +1,20 @@
 """Calls an upstream that speaks our own dialect and hands its bytes through."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import msgspec
 
 from penstock.domain.chat import BoundRequest, ChatEvent, EventStream
 from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
+from penstock.providers.accounts import ABSENT, BYTES_PER_TOKEN
 from penstock.providers.connection import Response, TransportError
 from penstock.providers.openai import reasoning
 from penstock.providers.openai.events import Manner, Relay
 from penstock.providers.openai.refusals import refusal
 from penstock.providers.openai.request import Body, table
-from penstock.providers.openai.usage import ABSENT, read_usage
+from penstock.providers.openai.usage import account
 from penstock.providers.spec import Bound, Quirks
 from penstock.providers.stream import error_body
 from penstock.providers.translation.fields import Fields
@@ -24,6 +28,7 @@ class _Answer(msgspec.Struct):
 
 
 _answer = msgspec.json.Decoder(_Answer)
+_choices = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 def make(bound: Bound) -> "OpenAIAdapter":
@@ -81,7 +86,7 @@ class OpenAIAdapter:
                 raise await self._refusal(response)
             finish_ends = not self._quirks.done_mark and chat.n in (None, 1)
             stream = Relay(response, Manner(chat.wants_usage_chunk, self._credential, self._thoughts, finish_ends))
-            await stream.prime()
+            await stream.prime(request.produced)
             return stream
         except TransportError as error:
             raise faults.from_transport(error) from error
@@ -101,7 +106,9 @@ class OpenAIAdapter:
             raise UpstreamError("upstream_error", "The upstream sent no answer.")
         if self._thoughts and reasoning.MARK.search(body):
             body = reasoning.translated(body)
-        return ChatEvent(body, usage=read_usage(answer.usage), done=True)
+        usage, raw = account(answer.usage)
+        tokens = _counted(answer.choices) if usage is None or usage.estimated else 0
+        return ChatEvent(body, tokens, usage, done=True, raw_usage=raw)
 
     async def _refusal(self, response: Response) -> UpstreamError:
         """Why the answer is none: its status, or what stands in place of the stream that was asked for."""
@@ -109,3 +116,26 @@ class OpenAIAdapter:
         if response.status == 200 and not faults.read_fault(body).message:
             return UpstreamError("upstream_error", "The upstream answered a streamed request without a stream.")
         return refusal(response.status, response.headers, body, credential=self._credential)
+
+
+def _counted(choices: msgspec.Raw) -> int:
+    """About how many tokens were generated, where the server does not say: by the text, the thoughts and the calls."""
+    try:
+        said = [choice.get("message") for choice in _choices.decode(choices)]
+    except (ValueError, RecursionError):
+        return 0
+    size = sum(len(text.encode("utf-8", "replace")) for message in said for text in _texts(message))
+    return -(-size // BYTES_PER_TOKEN)
+
+
+def _texts(said: Any) -> Iterator[str]:
+    """All strings of a message that the model wrote, however deep."""
+    if isinstance(said, str):
+        yield said
+    elif isinstance(said, dict):
+        for name, value in said.items():
+            if name not in ("role", "id", "type"):
+                yield from _texts(value)
+    elif isinstance(said, list):
+        for value in said:
+            yield from _texts(value)

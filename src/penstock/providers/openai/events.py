@@ -12,12 +12,13 @@ import msgspec
 from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
+from penstock.providers.accounts import ABSENT
 from penstock.providers.connection import Response
 from penstock.providers.openai.reasoning import TEXT, translated
 from penstock.providers.openai.refusals import refusal
-from penstock.providers.openai.usage import ABSENT, read_usage
+from penstock.providers.openai.usage import account
 from penstock.providers.sse import SseParser
-from penstock.providers.stream import UpstreamStream
+from penstock.providers.stream import Unshown, UpstreamStream
 from penstock.providers.wire_out import DONE
 
 _MAX_EVENT = 16 * 1024 * 1024
@@ -68,6 +69,7 @@ class _Seen(NamedTuple):
     tokens: int
     usage: Usage | None
     shown: bool
+    raw: bytes | None = None
 
 
 class Relay(UpstreamStream):
@@ -82,6 +84,7 @@ class Relay(UpstreamStream):
         "_manner",
         "_marks",
         "_parser",
+        "_raw",
         "_rest",
         "_usage",
     )
@@ -94,6 +97,7 @@ class Relay(UpstreamStream):
         self._rest = bytearray()  # an event that has begun
         self._held = bytearray()  # what came before the first event that shows something, and goes out with it
         self._usage: Usage | None = None
+        self._raw: bytes | None = None
         self._begun = self._done = self._finished = False
 
     def whole(self) -> bool:
@@ -116,7 +120,7 @@ class Relay(UpstreamStream):
         whole = self._split(block)
         if (count := _plain(whole)) and not self._marks.search(whole):
             self._note_finish(whole)
-            self._put(whole, count, None, shown=True)
+            self._put(whole, count, shown=True)
         elif whole:
             self._read(SseParser(_MAX_EVENT).feed(whole))
 
@@ -140,12 +144,12 @@ class Relay(UpstreamStream):
         left = (self._parser or SseParser(_MAX_EVENT)).feed(bytes(self._rest) + b"\n\n")
         if (left and left[-1].strip() == b"[DONE]") or (self._manner.finish_ends and self._finished):
             self._done = True
-            self._put(DONE, 0, None, shown=True)
+            self._put(DONE, 0, shown=True)
 
     def _read(self, payloads: list[bytes]) -> None:
         """Events one by one; what arrived together leaves together, and before the failure that follows it."""
         frames: list[bytes] = []
-        tokens, usage, shown = 0, None, False
+        tokens, usage, raw, shown = 0, None, None, False
         try:
             for payload in map(bytes.strip, payloads):
                 if payload == b"[DONE]":
@@ -154,11 +158,12 @@ class Relay(UpstreamStream):
                     break
                 seen = self._look(payload)
                 frames.append(seen.frame)
-                tokens, usage, shown = tokens + seen.tokens, seen.usage or usage, shown or seen.shown
+                tokens, shown = tokens + seen.tokens, shown or seen.shown
+                usage, raw = seen.usage or usage, seen.raw or raw
         except UpstreamError as error:
             self._failure = error
         if frames:
-            self._put(b"".join(frames), tokens, usage, shown=shown)
+            self._put(b"".join(frames), tokens, usage, raw, shown=shown)
 
     def _look(self, payload: bytes) -> _Seen:
         """One event. Raises UpstreamError for one that is an error, or none of this dialect."""
@@ -177,28 +182,34 @@ class Relay(UpstreamStream):
         groq = chunk.x_groq or _NO_GROQ
         if bytes(groq.error) not in ABSENT:
             raise refusal(200, {}, b'{"error":%b}' % bytes(groq.error), credential=self._manner.credential)
-        usage = read_usage(chunk.usage) or read_usage(groq.usage)
+        usage, raw = account(chunk.usage, groq.usage)
         if not chunk.choices:
             dropped = usage is not None and not self._manner.keep_usage
-            return _Seen(b"" if dropped else b"data: %b\n\n" % payload, 0, usage, shown=False)
+            return _Seen(b"" if dropped else b"data: %b\n\n" % payload, 0, usage, shown=False, raw=raw)
         if self._manner.thoughts:
             payload = translated(payload)
-        return _Seen(b"data: %b\n\n" % payload, 1, usage, shown=True)
+        return _Seen(b"data: %b\n\n" % payload, 1, usage, shown=True, raw=raw)
 
     def _note_finish(self, events: bytes) -> None:
         if self._manner.finish_ends and not self._finished:
             self._finished = _FINISH.search(events) is not None
 
-    def _put(self, frame: bytes, tokens: int, usage: Usage | None, *, shown: bool) -> None:
+    def _put(
+        self, frame: bytes, tokens: int, usage: Usage | None = None, raw: bytes | None = None, *, shown: bool
+    ) -> None:
         if self._begun:
-            self._ready.append(ChatEvent(frame, tokens, usage, self._done))
+            self._ready.append(ChatEvent(frame, tokens, usage, self._done, raw))
         elif shown:
             self._begun = True
-            self._ready.append(ChatEvent(bytes(self._held) + frame, tokens, usage or self._usage, self._done))
+            frame, usage, raw = bytes(self._held) + frame, usage or self._usage, raw or self._raw
+            self._ready.append(ChatEvent(frame, tokens, usage, self._done, raw))
             self._held.clear()
         else:
             self._held += frame
-            self._usage = usage or self._usage
+            self._usage, self._raw = usage or self._usage, raw or self._raw
+
+    def _unshown(self) -> Unshown:
+        return Unshown() if self._begun else Unshown(0, self._usage, self._raw)
 
 
 def _plain(whole: bytes) -> int:

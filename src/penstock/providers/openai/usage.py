@@ -5,9 +5,7 @@ from typing import Annotated
 import msgspec
 
 from penstock.domain.usage import Usage
-
-# What a Raw field holds when its key is missing or null.
-ABSENT = (b"", b"null")
+from penstock.providers.accounts import ABSENT, kept
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
@@ -34,10 +32,22 @@ class _WireUsage(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_WireUsage)
 
 
+def account(*said: msgspec.Raw) -> tuple[Usage | None, bytes | None]:
+    """The meter's counts, and the account that they come from: the first that can be read of those that were given,
+    else no counts, and the first that is there."""
+    raw: bytes | None = None
+    for one in said:
+        if (usage := read_usage(one)) is not None:
+            return usage, kept(one)
+        raw = raw or kept(one)
+    return None, raw
+
+
 def read_usage(raw: msgspec.Raw) -> Usage | None:
     """The meter's counts from ``usage`` as the dialect writes it; None when it is absent or makes no sense.
 
-    A good answer is not thrown away for a bad count: the meter then estimates, and says so.
+    A good answer is not thrown away for a bad count: the meter then estimates, and says so. It counts the deltas of an
+    account without the completion.
     """
     if bytes(raw) in ABSENT:
         return None
@@ -55,7 +65,8 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
     return Usage(
         input_tokens=wire.prompt_tokens,
         output_tokens=output,
-        cached_input_tokens=min(cached, wire.prompt_tokens),
-        cache_write_tokens=min(prompt.cache_write_tokens or 0, wire.prompt_tokens),
-        reasoning_tokens=min(thought, output),
+        cached_input_tokens=cached,
+        cache_write_tokens=prompt.cache_write_tokens or 0,
+        reasoning_tokens=thought,
+        estimated=wire.completion_tokens is None,
     )

@@ -12,7 +12,7 @@ from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
-from penstock.providers.stream import UpstreamStream, error_body
+from penstock.providers.stream import Unshown, UpstreamStream, error_body
 from penstock.providers.translation.parts import Frames, Part, Whole, folded
 from penstock.providers.transport import Headers, Transport
 
@@ -86,7 +86,7 @@ class TranslatedAdapter:
             if self._dialect.stream_type not in response.headers.get("content-type", ""):
                 raise await self._refusal(response)
             stream = Translated(response, self._dialect.reader(request), request)
-            await stream.prime()
+            await stream.prime(request.produced)
             return stream
         except TransportError as error:
             raise faults.from_transport(error) from error
@@ -102,14 +102,16 @@ class TranslatedAdapter:
 class Translated(UpstreamStream):
     """The events of a streamed answer in our dialect: what arrived together leaves together."""
 
-    __slots__ = ("_frames", "_reader", "_tokens", "_usage")
+    __slots__ = ("_begun", "_frames", "_raw", "_reader", "_tokens", "_usage")
 
     def __init__(self, response: Response, reader: Reader, request: BoundRequest) -> None:
         super().__init__(response)
         self._reader = reader
         self._frames = Frames(request)
         self._usage: Usage | None = None
-        self._tokens = 0  # of parts that showed nothing yet: they count with the next event
+        self._raw: bytes | None = None
+        self._begun = False
+        self._tokens = 0  # of parts before the first that shows something: they count with it
 
     def whole(self) -> bool:
         """Whether the reader has seen the vendor's end."""
@@ -123,20 +125,27 @@ class Translated(UpstreamStream):
 
     def _put(self, parts: Iterable[Part]) -> None:
         frames: list[bytes] = []
-        usage = None
+        usage = raw = None
         try:
             for part in parts:
                 frames.append(self._frames.part(part))
                 self._tokens += part.tokens
-                usage = part.usage or usage
+                if part.usage is not None:
+                    usage, raw = part.usage, part.raw_usage
         except UpstreamError as error:
             self._failure = error
-        self._usage = usage or self._usage
+        if usage is not None:
+            self._usage, self._raw = usage, raw
         done = self._reader.done and self._failure is None
         if done:
             self._over = True
             frames.append(self._frames.last(self._usage or Usage(estimated=True)))
         frame = b"".join(frames)
-        if frame:
-            self._ready.append(ChatEvent(frame, self._tokens, self._usage, done))
+        if frame or (self._begun and self._tokens):
+            self._begun = True
+            self._ready.append(ChatEvent(frame, self._tokens, self._usage, done, self._raw))
             self._tokens = 0
+
+    def _unshown(self) -> Unshown:
+        tokens, self._tokens = self._tokens, 0
+        return Unshown(tokens, self._usage, self._raw)

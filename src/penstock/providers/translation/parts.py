@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from penstock.domain.chat import BoundRequest, ChatEvent, Json
 from penstock.domain.usage import Usage
+from penstock.providers.accounts import BYTES_PER_TOKEN
 from penstock.providers.wire_out import (
     DONE,
     AnswerMessage,
@@ -22,7 +23,8 @@ from penstock.providers.wire_out import (
 
 class Part(NamedTuple):
     """What one event of an upstream adds to a choice: deltas, the tokens behind them (for the meter's estimate), their
-    probabilities, the finish reason, the usage known so far (the last one counts)."""
+    probabilities, the finish reason, the usage known so far (the last one counts) and the upstream's own account of it.
+    """
 
     choice: int
     deltas: list[Delta]
@@ -30,6 +32,7 @@ class Part(NamedTuple):
     logprobs: Json = UNSET
     finish: Finish | None = None
     usage: Usage | None = None
+    raw_usage: bytes | None = None
 
 
 class Frames:
@@ -99,6 +102,12 @@ class Fold:
         logprobs = {"content": self._entries, "refusal": None} if self._has_logprobs else UNSET
         return Choice(index, message, logprobs, self._finish)
 
+    @property
+    def size(self) -> int:
+        """Bytes of text, thoughts and calls."""
+        calls = [text for _, name, fragments in self._calls.values() for text in (name, *fragments)]
+        return sum(len(text.encode("utf-8", "replace")) for text in (*self._texts, *self._thoughts, *calls))
+
     def _reasoning(self) -> Reasoning | UnsetType:
         if not self._thoughts and self._signature is None:
             return UNSET
@@ -152,10 +161,12 @@ class Whole:
 
 def folded(request: BoundRequest, parts: Iterable[Part]) -> ChatEvent:
     """One plain answer from all its parts."""
-    folds, tokens, usage = dict[int, Fold](), 0, Usage(estimated=True)
+    folds, tokens, usage, raw = dict[int, Fold](), 0, Usage(estimated=True), None
     for part in parts:
         folds.setdefault(part.choice, Fold()).add(part)
         tokens += part.tokens
-        usage = part.usage or usage
+        usage, raw = part.usage or usage, part.raw_usage or raw
+    if usage.estimated:  # of a plain answer a delta may be all of its text
+        tokens = max(tokens, -(-sum(fold.size for fold in folds.values()) // BYTES_PER_TOKEN))
     choices = [folds[index].choice(index) for index in sorted(folds)]
-    return ChatEvent(ChatWriter(request).answer(choices, usage), output_tokens=tokens, usage=usage, done=True)
+    return ChatEvent(ChatWriter(request).answer(choices, usage), tokens, usage, done=True, raw_usage=raw)
