@@ -208,11 +208,11 @@ def test_the_usage_is_found_wherever_a_server_puts_it(wire: list[bytes], counted
         ),
         (
             {"prompt_tokens": 9, "completion_tokens": None, "prompt_tokens_details": None},
-            Usage(input_tokens=9),
+            Usage(input_tokens=9, estimated=True),
         ),
         (
             {"prompt_tokens": 9, "completion_tokens": 1, "cached_tokens": 99},
-            Usage(input_tokens=9, output_tokens=1, cached_input_tokens=9),
+            Usage(input_tokens=9, output_tokens=1, cached_input_tokens=99),  # the settlement cuts it, and says so
         ),
         ({"prompt_tokens": -1}, None),
     ],

@@ -71,4 +71,10 @@ def shown(count: int) -> str:
 @functools.lru_cache(4096)
 def price_version(rate: Rate) -> str:
     """Names what a rate says: 16 hex digits, the same for the same prices everywhere and ever."""
-    return hashlib.sha256(msgspec.json.encode(rate, order="sorted")).hexdigest()[:16]
+    # 1.0 and 1 are one price: equal decimals are written in one way.
+    said = {name: _plainly(value) for name, value in msgspec.structs.asdict(rate).items()}
+    return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
+
+
+def _plainly(value: Decimal | str | None) -> str | None:
+    return f"{value.normalize():f}" if isinstance(value, Decimal) else value

@@ -59,7 +59,7 @@ class Tally:
     def final_usage(self) -> Usage:
         """The upstream's own usage; as long as it has not said how many it generated, the deltas counted. Where it has
         said nothing, the prompt is estimated once its answer has begun: before that, nothing was produced."""
-        if self.first_event_ms is None:
+        if self.first_event_ms is None and self.usage is None:
             if (found := under_way(self.trail)) is None:
                 return Usage(output_tokens=self.output_tokens, estimated=True)
             # Cut before anything could be shown: what the upstream thought by then counts.
