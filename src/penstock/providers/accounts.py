@@ -19,13 +19,13 @@ def kept(said: msgspec.Raw) -> bytes | None:
 
 def merged(before: bytes | None, said: msgspec.Raw) -> bytes | None:
     """An account given in parts, as one object: a later part says again what has changed and leaves out the rest, so
-    its members that are not null take the place of those before."""
-    more = kept(said)
-    if before is None or more is None:
-        return more or before
+    its members that are not null take the place of those before. Empty once it is too large to be one."""
+    more = b"" if len(bytes(said)) > MAX_BYTES else kept(said)
+    if not before or not more:
+        return b"" if b"" in (before, more) else more or before
     try:
         members = _parts.decode(before)
         members.update((name, value) for name, value in _parts.decode(more).items() if bytes(value) not in ABSENT)
     except (ValueError, RecursionError):
         return more
-    return kept(msgspec.Raw(msgspec.json.encode(members)))
+    return kept(msgspec.Raw(msgspec.json.encode(members))) or b""

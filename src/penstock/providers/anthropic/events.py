@@ -8,7 +8,7 @@ import msgspec
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers import faults
-from penstock.providers.accounts import merged
+from penstock.providers.accounts import ABSENT, merged
 from penstock.providers.sse import SseParser
 from penstock.providers.translation.parts import Part
 from penstock.providers.translation.proofs import Block, Order
@@ -119,6 +119,7 @@ class MessageReader:
         self._calls = 0
         self._proofs: list[Block] = []
         self._order = Order()
+        self._usage = _Usage()
         self._said: bytes | None = None
         self._finish: Finish | None = None
 
@@ -226,15 +227,18 @@ class MessageReader:
         """The counts so far. "The token counts shown in the usage field of the message_delta event are cumulative"
         (platform.claude.com, "Streaming messages", 2026-11), and it leaves out or sets to null what message_start has
         said: the vendor's own libraries put what it does say in place of that, and so is the account kept."""
-        self._said = merged(self._said, said)
-        if self._said is None:
+        if bytes(said) in ABSENT:
             return None
+        self._said = merged(self._said, said)
         try:
-            usage = _usage.decode(self._said)
+            usage = _usage.decode(said)
         except (ValueError, RecursionError):
             return None  # a good answer is not thrown away for a bad count
+        for name in _Usage.__struct_fields__:
+            if (value := getattr(usage, name)) is not None:
+                setattr(self._usage, name, value)
         estimated = estimated or usage.output_tokens is None
-        return Part(0, [], usage=_counts(usage, estimated=estimated), raw_usage=self._said)
+        return Part(0, [], usage=_counts(self._usage, estimated=estimated), raw_usage=self._said or None)
 
     def _thought(self, text: str) -> Part | None:
         if not text:

@@ -89,8 +89,9 @@ class Choices:
 
 
 def _raw(usage: Any) -> bytes | None:
-    """The account as the library hands it on: it reads the provider's and keeps what it does not know."""
-    return kept(msgspec.Raw(msgspec.json.encode(usage.model_dump(mode="json", exclude_unset=True))))
+    """The account as the library hands it on: it reads the provider's, keeps what it does not know, and fills up what
+    is not there with nulls, which are taken out again."""
+    return kept(msgspec.Raw(msgspec.json.encode(usage.model_dump(mode="json", exclude_none=True))))
 
 
 def _usage(usage: Any) -> Usage:
