@@ -86,14 +86,16 @@ class Lab:
         self.board = board
         self.upstreams = upstreams
         self.clock = board.clock
+        self.catalogue = app.line.catalogue
         self._journal = journal
         self._known: set[str] = set()
 
-    def start(self, *, key: str = KEY, headers: Mapping[str, str] | None = None, **fields: Any) -> "Asking":
-        """A request under way, as a task."""
-        return Asking(
-            self, json.dumps(CHAT | fields).encode(), {"authorization": f"Bearer {key}"} | dict(headers or {})
-        )
+    def start(
+        self, *, key: str = KEY, headers: Mapping[str, str] | None = None, stalled: bool = False, **fields: Any
+    ) -> "Asking":
+        """A request under way, as a task. A client that is ``stalled`` takes nothing after the head."""
+        asked = {"authorization": f"Bearer {key}"} | dict(headers or {})
+        return Asking(self, json.dumps(CHAT | fields).encode(), asked, stalled=stalled)
 
     async def ask(self, **fields: Any) -> Answered:
         """One request and its answer. Other fields than those of ``start`` go into the body."""
@@ -133,7 +135,7 @@ class Lab:
 class Asking:
     """A request under way."""
 
-    def __init__(self, lab: Lab, body: bytes, headers: Mapping[str, str]) -> None:
+    def __init__(self, lab: Lab, body: bytes, headers: Mapping[str, str], *, stalled: bool = False) -> None:
         self._lab = lab
         self._messages: list[dict[str, Any]] = []
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -144,6 +146,8 @@ class Asking:
 
         async def send(message: dict[str, Any]) -> None:
             self._messages.append(message)
+            if stalled and "body" in message:
+                await asyncio.Event().wait()
 
         self.task = asyncio.create_task(lab.app(scope, receive, send))
 
@@ -153,6 +157,10 @@ class Asking:
         headers = dict(self._messages[0]["headers"]) if self._messages else {}
         request_id = headers.get(b"x-request-id", b"").decode()
         return Answered(self._messages, self._lab.settlement(request_id) if request_id else None)
+
+    def heard(self) -> bytes:
+        """What the client has got of the body so far."""
+        return b"".join(message.get("body", b"") for message in self._messages)
 
     async def hang_up(self) -> None:
         """The client goes, as the HTTP edge tells it."""
@@ -184,7 +192,8 @@ async def lab(  # noqa: PLR0913 - what it is made of, each by its name
             for name, upstream in upstreams.items()
         ) + tuple(ProviderRow(name=name, base_url="http://127.0.0.1:9/v1") for name in own)
         pointed = tuple(
-            TargetRow(provider=name, model="up", **(targets or {}).get(name, {})) for name in (*own, *upstreams)
+            TargetRow(**({"provider": name, "model": "up"} | dict((targets or {}).get(name, {}))))
+            for name in (*own, *upstreams)
         )
         settings = Settings(provider=rows, model=(ModelRow(id="m", targets=pointed, **model),))
         catalogue = build_catalogue(settings, [])
