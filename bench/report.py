@@ -38,7 +38,7 @@ TARGETS = (
 def build(measured: Measured, plan: Plan, machine: dict[str, Any]) -> dict[str, Any]:
     """The whole result, as bench/results/latest.json holds it."""
     medians = {
-        name: {scenario: _summary(samples) for scenario, samples in by_scenario.items() if samples}
+        name: {scenario: summarised(samples) for scenario, samples in by_scenario.items() if samples}
         for name, by_scenario in measured.samples.items()
     }
     ratios = _ratios(medians)
@@ -57,7 +57,7 @@ def build(measured: Measured, plan: Plan, machine: dict[str, Any]) -> dict[str, 
     }
 
 
-def _summary(samples: list[Measurement]) -> dict[str, dict[str, float]]:
+def summarised(samples: list[Measurement]) -> dict[str, dict[str, float]]:
     """Median, least and most over the rounds, for every figure."""
     summary = {}
     for key in samples[0]:

@@ -97,7 +97,7 @@ def measure(contestants: Sequence[Contestant], plan: Plan, work: Path) -> Measur
             for scenario in SCENARIOS:
                 for name in order:
                     try:
-                        sample = _one(running[name], scenario, slow_plan if name in now.slow else plan, upstream)
+                        sample = sampled(running[name], scenario, slow_plan if name in now.slow else plan, upstream)
                     except RuntimeError as error:
                         say(f"{name} {scenario.name}: {error}")
                         continue
@@ -106,7 +106,7 @@ def measure(contestants: Sequence[Contestant], plan: Plan, work: Path) -> Measur
         return Measured(samples, {name: one.version for name, one in running.items()}, now.absent)
 
 
-def _one(running: Running, scenario: Scenario, plan: Plan, upstream: UpstreamDouble) -> Measurement:
+def sampled(running: Running, scenario: Scenario, plan: Plan, upstream: UpstreamDouble) -> Measurement:
     """One measurement, with the CPU time of the server under test and of everything foreign meanwhile."""
     pids = [] if running.pid is None else family(running.pid)
     served, before = upstream.served(), cpu_clock()
@@ -148,7 +148,7 @@ def _prove(running: Running, upstream: UpstreamDouble) -> float:
 
     Gives the plain requests per second at 32 connections.
     """
-    samples = {scenario.name: _one(running, scenario, Plan(1, 0.3, 0.2), upstream) for scenario in SCENARIOS}
+    samples = {scenario.name: sampled(running, scenario, Plan(1, 0.3, 0.2), upstream) for scenario in SCENARIOS}
     return samples["plain_c32"]["per_s"]
 
 

@@ -27,12 +27,13 @@ _PLAN = "heroku-inference:standard"
 
 
 @contextmanager
-def start(upstream_port: int, work: Path) -> Iterator[Running]:
-    """Serve from a scratch home, provision an app as a user does, and use the key that it gets."""
+def start(upstream_port: int, work: Path, *, extra: str = "") -> Iterator[Running]:
+    """Serve from a scratch home, provision an app as a user does, and use the key that it gets. ``extra`` is more of
+    penstock.toml, which the model's row comes before."""
     home = work / "home"
     home.mkdir(parents=True, exist_ok=True)
     config = home / "penstock.toml"
-    config.write_text(_CONFIG.format(upstream=upstream_port, model=MODEL))
+    config.write_text(_CONFIG.format(upstream=upstream_port, model=MODEL) + extra)
     env = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")} | {
         "PENSTOCK_HOME": str(home),
         "PENSTOCK_CONFIG": str(config),
