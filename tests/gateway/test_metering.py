@@ -132,6 +132,20 @@ def test_a_stream_that_its_upstream_cuts_is_charged_for_what_arrived(tmp_path: P
     run(test)
 
 
+def test_deltas_count_no_more_than_may_be_generated(tmp_path: Path) -> None:
+    """What a budget holds for a request is a bound: an event may hold no token at all."""
+
+    async def test() -> None:
+        script = Holding([delta(""), delta("one"), delta("two"), delta("")])
+        async with lab(tmp_path, {"only": script}, price=PRICE) as worker:
+            asking = worker.start(stream=True, max_tokens=2, messages=LONG)
+            await script.taken()
+            await asking.hang_up()
+            assert charged(settled(worker)) == Usage(input_tokens=PROMPT, output_tokens=2, estimated=True)
+
+    run(test)
+
+
 def test_fragments_of_a_calls_arguments_are_counted(tmp_path: Path) -> None:
     def fragment(text: str) -> bytes:
         call = {"index": 0, "function": {"arguments": text}}

@@ -197,8 +197,8 @@ class Produced:
         """So much more; the last usage counts."""
         self.tokens += tokens
         if usage is not None:
-            self.usage = usage
-        if raw_usage is not None:
+            self.usage, self.raw_usage = usage, raw_usage
+        elif raw_usage is not None:
             self.raw_usage = raw_usage
 
 

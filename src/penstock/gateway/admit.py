@@ -51,8 +51,8 @@ class Tally:
             self.first_event_ms = (time.monotonic() - self.started_at) * 1000
         self.output_tokens += event.output_tokens
         if event.usage is not None:
-            self.usage = event.usage
-        if event.raw_usage is not None:
+            self.usage, self.raw_usage = event.usage, event.raw_usage
+        elif event.raw_usage is not None:  # one that cannot be read
             self.raw_usage = event.raw_usage
         self.done = event.done
 
@@ -65,13 +65,21 @@ class Tally:
             # Cut before anything could be shown: what the upstream thought by then counts.
             self.trail.told, produced = found
             self.output_tokens, self.usage, self.raw_usage = produced.tokens, produced.usage, produced.raw_usage
-        return measured(self.usage, self.output_tokens, self.prompt_tokens)
+        return measured(self.usage, self._counted(), self.prompt_tokens)
 
     def prompt_tokens(self) -> int:
         """About how long the prompt is, counted once and only when it is needed."""
         if self.input_tokens is None:
             self.input_tokens = 0 if self.chat is None else estimate(self.chat)
         return self.input_tokens
+
+    def _counted(self) -> int:
+        """The deltas, no more than may be generated: events without text are among them where blocks pass as they are,
+        and what a budget holds for a request is a bound for its charge."""
+        bound = None if self.chat is None else self.chat.max_output
+        if self.chat is None or bound is None:
+            return self.output_tokens
+        return min(self.output_tokens, bound * (self.chat.n or 1))
 
     def queued_ms(self) -> float | None:
         """How long the request waited until an upstream was called; None when none was."""
