@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from penstock.domain.catalogue import Catalogue
 from penstock.domain.ids import secret_hash
+from penstock.domain.platform import Principal
 from penstock.gateway.admit import Recent
 from penstock.gateway.dispatch import Adapter
 from penstock.gateway.endpoints import Gateway
+from penstock.gateway.limits.governor import Governor
 from penstock.gateway.pages import Health
 from penstock.gateway.pipeline import DISCONNECTED, Line
 from penstock.gateway.routing.board import Board
@@ -26,6 +29,7 @@ from penstock.providers.registry import make_adapter, make_transport
 from penstock.providers.spec import Bound
 from penstock.providers.transport import Transport
 from penstock.settings.tree import ModelRow, ProviderRow, Settings, TargetRow
+from tests.gateway.allowances import ungoverned
 from tests.gateway.conftest import ANSWER, DONE, delta
 from tests.gateway.test_underway import Table
 from tests.upstream import Exchange, Script, ScriptedUpstream
@@ -178,10 +182,13 @@ async def lab(  # noqa: PLR0913 - what it is made of, each by its name
     rules: BreakerRules | None = None,
     targets: Mapping[str, Mapping[str, Any]] | None = None,
     clock: Callable[[], float] | None = None,
+    governor: Callable[[Catalogue], Governor] | None = None,
+    principals: Mapping[str, Principal] | None = None,
     **model: Any,
 ) -> AsyncIterator[Lab]:
     """A worker whose model ``m`` has one target ``NAME/up`` for each script, in order; ``providers`` and ``targets``
-    add to those rows, ``adapters`` come first in place of providers, the rest goes to the model's row."""
+    add to those rows, ``adapters`` come first in place of providers, ``principals`` are whom keys stand for; the rest
+    goes to the model's row."""
     with contextlib.ExitStack() as stack:
         upstreams = {name: stack.enter_context(ScriptedUpstream(script)) for name, script in scripts.items()}
         own = dict(adapters or {})
@@ -206,10 +213,12 @@ async def lab(  # noqa: PLR0913 - what it is made of, each by its name
                 transports.append(make_transport(spec))
                 own[spec.name] = make_adapter(Bound(spec, None, transports[-1], None))  # type: ignore[arg-type]
         journal = Journal(folder / "journal")
-        keys = KeySnapshot(Table(KEY, OTHER_KEY))
+        table = Table(KEY, OTHER_KEY)
+        table.keys |= {secret_hash(key): principal for key, principal in (principals or {}).items()}
+        keys = KeySnapshot(table)
         for key in (KEY, OTHER_KEY):
             await keys.find(secret_hash(key))
-        line = Line(catalogue, own, journal, "heroku-inf-000000", Recent(), board)
+        line = Line(catalogue, own, journal, "heroku-inf-000000", Recent(), board, (governor or ungoverned)(catalogue))
         app = Gateway(line, keys, Health(keys, {}, board), max_body_bytes=1 << 20)
         try:
             yield Lab(app, board, folder / "journal", upstreams)

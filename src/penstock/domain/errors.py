@@ -93,15 +93,25 @@ class PenstockError(Exception):
     """A refusal or failure that a client may read.
 
     ``code`` is a key of ``CODES``; ``message`` names the field and the remedy and holds no secret; ``param`` is the
-    request field at fault; ``retry_after_s`` becomes the Retry-After header.
+    request field at fault; ``retry_after_s`` becomes the Retry-After header, ``should_retry`` the x-should-retry that
+    stock clients obey (None: left to them).
     """
 
-    def __init__(self, code: str, message: str, *, param: str | None = None, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.should_retry = should_retry
 
     @property
     def status(self) -> int:

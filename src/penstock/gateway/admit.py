@@ -10,6 +10,7 @@ from penstock.domain.errors import PenstockError
 from penstock.domain.money import nanos, price, price_version
 from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.domain.usage import Usage
+from penstock.gateway.limits.governor import Held
 from penstock.gateway.routing.attempt import Trail
 from penstock.gateway.routing.spent import cost, measured, under_way
 from penstock.gateway.routing.window import estimate
@@ -105,13 +106,15 @@ class Recent(dict[str, deque[Settled]]):
 
 
 class Admission:
-    """A held reservation: ``settle`` ends it, once, and with it what is under way for the request."""
+    """A held reservation: ``settle`` ends it, once, and with it what is under way for the request and what it holds of
+    limits and budgets."""
 
-    __slots__ = ("_journal", "_recent", "model", "request_id", "settled", "tally")
+    __slots__ = ("_held", "_journal", "_recent", "model", "request_id", "settled", "tally")
 
-    def __init__(self, journal: Journal, request_id: str, model: Model, recent: Recent) -> None:
+    def __init__(self, journal: Journal, request_id: str, model: Model, recent: Recent, held: Held | None) -> None:
         self._journal = journal
         self._recent = recent
+        self._held = held
         self.request_id = request_id
         self.model = model
         self.tally = Tally()
@@ -122,13 +125,24 @@ class Admission:
         if self.settled:
             return
         self.settled = True
-        settlement = self._settlement(outcome)
+        try:
+            settlement = self._settlement(outcome)
+        except BaseException:
+            self._release()
+            raise
+        if self._held is not None:
+            tokens = settlement.input_tokens + settlement.output_tokens
+            self._held.settle(tokens, settlement.amount_nanos)
         if outcome == "completed":
             self._recent[self.model.id].append(settlement)
         try:
             self._journal.append(settlement)
         except JournalError as error:
             _log.error("request %s stays unsettled: %s", self.request_id, error)
+
+    def _release(self) -> None:
+        if self._held is not None:
+            self._held.release()
 
     def _settlement(self, outcome: str) -> Settled:
         tally = self.tally
@@ -193,32 +207,39 @@ def _default_name(catalogue: Catalogue, principal: Principal) -> str:
     return STANDARD_PLAN if catalogue.default is None else catalogue.default.id
 
 
-def admit(
-    principal: Principal, chat: ChatRequest, catalogue: Catalogue, *, journal: Journal, request_id: str, recent: Recent
-) -> Admission:
-    """Check the model against the catalogue and the key's plan, and hold the request in the journal.
+def admitted(
+    principal: Principal, chat: ChatRequest, model: Model, *, request_id: str, held: Held | None = None
+) -> Admitted:
+    """What is written down of a request, with the budgets on which it holds money."""
+    return Admitted(
+        request_id=request_id,
+        admitted_at=time.time() if held is None else held.allowance.at(),
+        key_id=principal.key_id,
+        key_prefix=principal.key_prefix,
+        app_id=principal.app_id,
+        addon_id=principal.addon_id,
+        attachment_id=principal.attachment_id,
+        model=model.id,
+        stream=bool(chat.stream),
+        app_name=principal.app_name,
+        asked=chat.model[:_LONGEST_NAME],
+        money=held.counters if held is not None else (),
+    )
 
-    Raises PenstockError model_not_found, model_not_allowed, or journal_unavailable when the record is not written.
+
+def admit(record: Admitted, model: Model, *, journal: Journal, recent: Recent, held: Held | None = None) -> Admission:
+    """Write the request down as admitted, with what it holds of limits and budgets.
+
+    Raises PenstockError journal_unavailable when the record is not written; what it holds is put back then.
     """
-    model = allowed_model(catalogue, principal, chat.model)
     try:
-        journal.append(
-            Admitted(
-                request_id=request_id,
-                admitted_at=time.time(),
-                key_id=principal.key_id,
-                key_prefix=principal.key_prefix,
-                app_id=principal.app_id,
-                addon_id=principal.addon_id,
-                attachment_id=principal.attachment_id,
-                model=model.id,
-                stream=bool(chat.stream),
-                app_name=principal.app_name,
-                asked=chat.model[:_LONGEST_NAME],
-            )
-        )
-    except JournalError as error:
+        journal.append(record)
+    except BaseException as error:
+        if held is not None:
+            held.release()
+        if not isinstance(error, JournalError):
+            raise
         raise PenstockError(
             "journal_unavailable", "Nothing can be admitted: the journal cannot be written.", retry_after_s=5
         ) from error
-    return Admission(journal, request_id, model, recent)
+    return Admission(journal, record.request_id, model, recent, held)

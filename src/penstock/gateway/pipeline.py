@@ -9,7 +9,8 @@
 4. Stages take and return values; none receives the web request.
 5. One path: streamed and plain answers run through the same stages.
 6. The price belongs to the catalogue model that was asked for; what served it is recorded beside it.
-7. The hot path never waits for the database: keys come from the snapshot, usage goes to the journal.
+7. The hot path never waits for the database: keys come from the snapshot, limits from leases, usage goes to the
+   journal. The store is asked where a lease is used up.
 """
 
 import asyncio
@@ -23,8 +24,9 @@ from penstock.domain.catalogue import Catalogue
 from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import STANDARD_PLAN, Principal
-from penstock.gateway.admit import Admission, Recent, admit
+from penstock.gateway.admit import Admission, Recent, admit, admitted, allowed_model
 from penstock.gateway.dispatch import Adapter, Opened, arrived, bound, dispatch
+from penstock.gateway.limits.governor import Allowance, Governor, Held
 from penstock.gateway.route import route
 from penstock.gateway.routing.board import Board
 from penstock.gateway.underway import KEY_EXPIRED, KEY_REVOKED
@@ -45,10 +47,17 @@ class Line(msgspec.Struct, frozen=True):
     fingerprint: str
     recent: Recent
     board: Board
+    governor: Governor
 
 
 class Out(Protocol):
     """Where the answer goes."""
+
+    def limited(self, allowance: Allowance) -> None:
+        """The request falls under limits, which every answer tells of, a refusal too."""
+
+    def bounded(self, told: str) -> None:
+        """What it may generate is not what the client asked for: so many tokens, and why."""
 
     def admitted(self, admission: Admission) -> None:
         """The request is held; its tally tells what was tried for it, also when that fails."""
@@ -62,12 +71,17 @@ class Out(Protocol):
 
 async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_id: str, out: Out) -> None:
     """Serve one authenticated request. Raises PenstockError; the admission is settled by then."""
-    admission = admit(
-        principal, parsed.chat, line.catalogue, journal=line.journal, request_id=request_id, recent=line.recent
-    )
+    model, app_id = allowed_model(line.catalogue, principal, parsed.chat.model), principal.app_id
+    held = None
+    allowance = line.governor.allowance(principal, model)
+    if allowance is not None:
+        out.limited(allowance)
+        held = allowance.hold(parsed) or await allowance.obtain(parsed)
+        parsed = _bounded(held, parsed, out)
+    record = admitted(principal, parsed.chat, model, request_id=request_id, held=held)
+    admission = admit(record, model, journal=line.journal, recent=line.recent, held=held)
     admission.tally.chat = parsed.chat
     out.admitted(admission)
-    model, app_id = admission.model, principal.app_id
     outcome = "internal_error"
     try:
         if parsed.chat.model == STANDARD_PLAN:
@@ -91,6 +105,18 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
         raise
     finally:
         admission.settle(outcome)
+
+
+def _bounded(held: Held, parsed: Parsed, out: Out) -> Parsed:
+    """The request with no more output than it may have, which the answer tells."""
+    if (told := held.told) is None:
+        return parsed
+    try:
+        out.bounded(told)
+        return held.bounded(parsed)
+    except BaseException:
+        held.release()
+        raise
 
 
 async def _relay(opened: Opened, admission: Admission, out: Out) -> None:

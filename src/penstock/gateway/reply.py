@@ -10,6 +10,7 @@ from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import PenstockError
 from penstock.gateway.admit import Admission
 from penstock.gateway.dispatch import Opened
+from penstock.gateway.limits.governor import Allowance
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
@@ -26,12 +27,23 @@ _encode = msgspec.json.Encoder().encode
 class Reply:
     """One request's way back to the client. ``started`` tells whether the status has been sent."""
 
-    __slots__ = ("_admission", "_headers", "_route", "_send", "_stream", "dropped", "request_id", "started")
+    __slots__ = (
+        "_admission",
+        "_allowance",
+        "_headers",
+        "_route",
+        "_send",
+        "_stream",
+        "dropped",
+        "request_id",
+        "started",
+    )
 
     def __init__(self, send: Send, request_id: str, *, route_headers: bool = True) -> None:
         self._send = send
         self._route = route_headers
         self._admission: Admission | None = None
+        self._allowance: Allowance | None = None
         self.request_id = request_id
         self.started = False
         self.dropped: tuple[str, ...] = ()
@@ -42,6 +54,14 @@ class Reply:
         """What the request asked for, and the parameters that were dropped from it."""
         self._stream = stream
         self.dropped = dropped
+
+    def limited(self, allowance: Allowance) -> None:
+        """The answer tells what is left of these limits."""
+        self._allowance = allowance
+
+    def bounded(self, told: str) -> None:
+        """The answer's bound, where it is not the client's own: ``512; budget``."""
+        self._headers.append((b"penstock-max-tokens", told.encode()))
 
     def admitted(self, admission: Admission) -> None:
         """From here on there is something to tell of the request's way."""
@@ -75,6 +95,8 @@ class Reply:
         self._tell_route()
         if error.retry_after_s is not None:
             self._headers.append((b"retry-after", b"%d" % error.retry_after_s))
+        if error.should_retry is not None:
+            self._headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
         if error.status == 401:
             self._headers.append((b"www-authenticate", b"Bearer"))
         await self.json(error.status, body)
@@ -96,6 +118,8 @@ class Reply:
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.started = True
+        if self._allowance is not None:
+            self._allowance.headers.add_to(self._headers)
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
 
 

@@ -48,6 +48,17 @@ def with_model(parsed: Parsed, model_id: str) -> Parsed:
     return msgspec.structs.replace(parsed, chat=chat, raw=msgspec.json.encode(fields))
 
 
+def with_max_tokens(parsed: Parsed, most: int) -> Parsed:
+    """The same request with that bound on its output, under the name that the client used for it."""
+    newer = parsed.chat.max_completion_tokens is not None
+    name, other = ("max_completion_tokens", "max_tokens") if newer else ("max_tokens", "max_completion_tokens")
+    fields = _raw_object.decode(parsed.raw)
+    fields.pop(other, None)
+    fields[name] = msgspec.Raw(b"%d" % most)
+    chat = msgspec.structs.replace(parsed.chat, **{name: most, other: None})
+    return msgspec.structs.replace(parsed, chat=chat, raw=msgspec.json.encode(fields))
+
+
 def _without_unknown(body: bytes, error: msgspec.ValidationError) -> Parsed:
     """The same request less its unknown fields, when ``allow_ignored_params`` permits (heroku-wire.md 2.1)."""
     data = _plain(body)

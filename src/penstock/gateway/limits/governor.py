@@ -1,0 +1,272 @@
+"""The admission of requests to what limits and budgets allow: everything is held at once, or nothing is.
+
+The fast path takes from the worker's leases in memory and waits for nothing; where a lease does not hold enough, the
+slow path asks the store. What is held is settled exactly once, or put back.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from penstock.domain.catalogue import Model
+from penstock.domain.errors import PenstockError
+from penstock.domain.platform import Principal
+from penstock.gateway.limits import refusals
+from penstock.gateway.limits.bounds import Bounds, Pricing, bounds, input_bound, input_estimate
+from penstock.gateway.limits.defaults import Defaults
+from penstock.gateway.limits.headers import RateHeaders
+from penstock.gateway.limits.rules import Rule, Rules, rules_for
+from penstock.gateway.limits.shared import SharedRules
+from penstock.gateway.wire import Parsed, with_max_tokens
+from penstock.ledger.leases import Leases
+
+_MAX_KNOWN = 50_000
+_INSTANT_S = 0.001
+
+
+class Governor:
+    """Finds what holds for a principal and a model. One per served configuration; the leases outlive it."""
+
+    def __init__(
+        self, leases: Leases, shared: SharedRules, defaults: Defaults, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._leases = leases
+        self._shared = shared
+        self._defaults = defaults
+        self._clock = clock
+        self._seen = shared.now
+        self._known: dict[tuple[str, str], tuple[Principal, Allowance | None]] = {}
+
+    def allowance(self, principal: Principal, model: Model) -> "Allowance | None":
+        """What the principal may do with the model; None when nothing bounds it."""
+        if self._shared.now is not self._seen:
+            self._seen = self._shared.now
+            self._known.clear()
+        known = self._known.get((principal.key_id, model.id))
+        if known is not None and known[0] is principal:
+            allowance = known[1]
+            if allowance is None or allowance.rules.until is None or self._clock() < allowance.rules.until:
+                return allowance
+        return self._find(principal, model)
+
+    def _find(self, principal: Principal, model: Model) -> "Allowance | None":
+        rules = rules_for(principal, model, shared=self._seen, defaults=self._defaults, now=self._clock())
+        allowance = None
+        if rules is not None:
+            assumed = self._defaults.assumed_output_tokens
+            allowance = Allowance(self._leases, model, rules, assumed=assumed, clock=self._clock)
+        self._known.pop((principal.key_id, model.id), None)
+        self._known[principal.key_id, model.id] = principal, allowance
+        if len(self._known) > _MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        return allowance
+
+
+def governor(leases: Leases, shared: SharedRules, defaults: Defaults) -> Governor:
+    """The governor of a worker, by the wall clock."""
+    return Governor(leases, shared, defaults)
+
+
+class _Need(NamedTuple):
+    """What one request takes: tokens of each rate, and money in 10^-9, less of it down to ``least``."""
+
+    tokens: int = 0
+    money: int = 0
+    least: int = 0
+    input: int = 0
+    bounds: Bounds | None = None
+
+
+_ONE = _Need()
+
+
+class Allowance:
+    """What one principal may do with one model. ``hold`` is for the hot path, ``obtain`` for when that has nothing."""
+
+    __slots__ = ("_assumed", "_clock", "_model", "_money_ids", "_plain", "_pricing", "headers", "leases", "rules")
+
+    def __init__(
+        self, leases: Leases, model: Model, rules: Rules, *, assumed: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.leases = leases
+        self.rules = rules
+        self.headers = RateHeaders(leases, rules)
+        self._model = model
+        self._clock = clock
+        self._assumed = assumed if rules.money else None
+        self._pricing = Pricing(model.rate) if rules.money and model.rate else None
+        self._money_ids = tuple(rule.counter.id for rule in rules.money)
+        self._plain = not (rules.tokens or rules.money or rules.max_tokens)
+
+    def hold(self, parsed: Parsed) -> "Held | None":
+        """Take everything that the request needs out of memory, or nothing: then None. Never waits. Raises
+        PenstockError max_tokens_exceeded."""
+        held = Held(self, _ONE if self._plain else self._need(parsed))
+        take, rules, need = self.leases.take, self.rules, held.need
+        for rule in rules.permits:
+            if not take(rule.counter, 1):
+                return held.release()
+            held.permits += 1
+        for rule in rules.requests:
+            if not take(rule.counter, 1):
+                return held.release()
+            held.requests += 1
+        for rule in rules.tokens:
+            if not take(rule.counter, need.tokens):
+                return held.release()
+            held.rates += 1
+        if need.money:
+            for rule in rules.money:
+                if not take(rule.counter, need.money):
+                    return held.release()
+                held.budgets += 1
+        return held
+
+    async def obtain(self, parsed: Parsed) -> "Held":
+        """The same, asking the store for what is not in memory. Raises PenstockError concurrency_limit_exceeded,
+        rate_limit_exceeded, budget_exceeded, max_tokens_exceeded, limits_unavailable; nothing is held then, nor when
+        the wait is cancelled."""
+        held = Held(self, _ONE if self._plain else self._need(parsed))
+        rules = self.rules
+        try:
+            for rule in rules.permits:
+                if not await self._one(rule, 1):
+                    raise refusals.no_permit(rule, self.leases.frees_in_s(rule.counter))
+                held.permits += 1
+            for rule in rules.requests:
+                if not await self._one(rule, 1):
+                    raise refusals.too_fast(rule, self.leases.frees_in_s(rule.counter))
+                held.requests += 1
+            for rule in rules.tokens:
+                if not await self._one(rule, held.need.tokens):
+                    raise refusals.too_fast(rule, self.leases.frees_in_s(rule.counter))
+                held.rates += 1
+            if held.need.money:
+                await self._hold_money(held)
+        except BaseException:
+            held.release()
+            raise
+        return held
+
+    async def _one(self, rule: Rule, units: int) -> bool:
+        return self.leases.take(rule.counter, units) or await self.leases.obtain(rule.counter, units) > 0
+
+    async def _hold_money(self, held: "Held") -> None:
+        """Of every budget the same, as much as the poorest has."""
+        leases, need = self.leases, held.need
+        for rule in self.rules.money:
+            got = held.money
+            if not leases.take(rule.counter, got):
+                got = await leases.obtain(rule.counter, held.money, least=need.least)
+                if not got:
+                    raise self._refused(rule, held)
+            if got < held.money:
+                for earlier in self.rules.money[: held.budgets]:
+                    leases.put_back(earlier.counter, held.money - got)
+                held.money = got
+            held.budgets += 1
+        if held.money < need.money:
+            assert self._pricing is not None
+            assert need.bounds is not None
+            tokens = self._pricing.affords(held.money, need.input)
+            if tokens is not None:
+                held.bounds = need.bounds.within(tokens)
+
+    def _refused(self, rule: Rule, held: "Held") -> PenstockError:
+        left, _ = self.leases.left(rule.counter)
+        return refusals.no_money(
+            rule,
+            left=left,
+            worst=held.need.least,
+            frees_in_s=self.leases.frees_in_s(rule.counter),
+            now=self._clock(),
+        )
+
+    def _need(self, parsed: Parsed) -> _Need:
+        rules = self.rules
+        tokens = 0
+        if rules.tokens:
+            # One that is larger than a limit waits for an empty window instead of for ever.
+            tokens = min(input_estimate(parsed), *(rule.counter.limit for rule in rules.tokens))
+        most = rules.max_tokens
+        if most is None and self._pricing is None:
+            return _Need(tokens)
+        made = bounds(parsed, self._model, limit=most.limit if most else None, assumed=self._assumed)
+        if made is None:
+            assert most is not None
+            raise refusals.too_many_tokens(most)
+        pricing = self._pricing
+        if pricing is None:
+            return _Need(tokens, bounds=made)
+        entry = input_bound(parsed, self._model)
+        worst = pricing.worst(entry, made.whole)
+        return _Need(tokens, worst, min(worst, pricing.worst(entry, made.least)), entry, made)
+
+    def at(self) -> float:
+        """Unix time of an admission, within the budgets' periods that were held from."""
+        now, rules = self._clock(), self.rules
+        if rules.since is None or rules.until is None:
+            return now
+        return min(max(now, rules.since), rules.until - _INSTANT_S)
+
+    @property
+    def money_ids(self) -> tuple[str, ...]:
+        """The ids of the counters of its budgets."""
+        return self._money_ids
+
+
+class Held:
+    """What one request holds: one unit of each of the first ``permits`` and ``requests``, tokens of the first ``rates``
+    and money of the first ``budgets``. Ended by ``settle`` or ``release``, whichever comes first."""
+
+    __slots__ = ("allowance", "bounds", "budgets", "ended", "money", "need", "permits", "rates", "requests")
+
+    def __init__(self, allowance: Allowance, need: _Need) -> None:
+        self.allowance = allowance
+        self.need = need
+        self.bounds = need.bounds
+        self.permits = self.requests = self.rates = self.budgets = 0
+        self.money = need.money
+        self.ended = False
+
+    @property
+    def counters(self) -> tuple[str, ...]:
+        """The counters of which it holds money, for the journal."""
+        return self.allowance.money_ids if self.budgets else ()
+
+    @property
+    def told(self) -> str | None:
+        """What the answer says of a ``max_tokens`` that is not the client's: ``512; budget``. None when it is."""
+        made = self.bounds
+        return f"{made.send}; {made.why}" if made is not None and made.send is not None else None
+
+    def bounded(self, parsed: Parsed) -> Parsed:
+        """The request with the ``max_tokens`` that it may have."""
+        made = self.bounds
+        return parsed if made is None or made.send is None else with_max_tokens(parsed, made.send)
+
+    def settle(self, tokens: int, amount: int) -> None:
+        """The request has ended: it used so many tokens and is charged so much, in 10^-9."""
+        if self.ended:
+            return
+        self.ended = True
+        leases, rules = self.allowance.leases, self.allowance.rules
+        for rule in rules.permits[: self.permits]:
+            leases.put_back(rule.counter, 1)
+        for rule in rules.tokens[: self.rates]:
+            leases.correct(rule.counter, tokens - self.need.tokens)
+        for rule in rules.money[: self.budgets]:
+            leases.spend(rule.counter, self.money, amount)
+
+    def release(self) -> None:
+        """The request is not admitted after all: everything goes back."""
+        if self.ended:
+            return
+        self.ended = True
+        leases, rules = self.allowance.leases, self.allowance.rules
+        for rule in (*rules.permits[: self.permits], *rules.requests[: self.requests]):
+            leases.put_back(rule.counter, 1)
+        for rule in rules.tokens[: self.rates]:
+            leases.put_back(rule.counter, self.need.tokens)
+        for rule in rules.money[: self.budgets]:
+            leases.put_back(rule.counter, self.money)
