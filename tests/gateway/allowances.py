@@ -21,7 +21,8 @@ from penstock.settings.tree import BudgetDefault, LimitDefault, LimitsSettings
 
 class MemoryLeases:
     """Every counter's units in one place. What was never asked for is not in memory: the first take of a counter fails,
-    and ``obtain`` brings all there is. ``away`` is the database's absence, ``slow`` keeps ``obtain`` waiting."""
+    and ``obtain`` brings all there is. ``away`` is the database's absence, who asks for a counter that
+    begins with ``stuck`` waits for ever."""
 
     def __init__(self) -> None:
         self.used: dict[str, int] = {}
@@ -29,7 +30,8 @@ class MemoryLeases:
         self.known: dict[str, int] = {}
         self.away = False
         self.admits = False
-        self.slow: asyncio.Event | None = None
+        self.stuck: str | None = None
+        self.waiting = 0
         self.asked = 0
         self.seconds: float | None = 12.0
 
@@ -41,8 +43,9 @@ class MemoryLeases:
 
     async def obtain(self, counter: Counter, units: int, *, least: int | None = None) -> int:
         self.asked += 1
-        if self.slow is not None:
-            await self.slow.wait()
+        if self.stuck is not None and counter.id.startswith(self.stuck):
+            self.waiting += 1
+            await asyncio.Event().wait()
         if self.away:
             if not self.admits:
                 raise PenstockError("limits_unavailable", "The limits cannot be checked.", retry_after_s=2)
@@ -176,9 +179,11 @@ def row(scope: Scope, model: str = "", **limits: int) -> LimitRow:
 
 def budget(amount: str, *, scope: Scope = Scope.APP, period: Period = "month", **fields: Any) -> Budget:
     """A budget that an operator set on one of the principal's objects."""
-    named = f"{scope}-{period}"
-    amount_nanos = nanos(Decimal(amount))
-    return Budget(
-        **{"id": named, "scope": scope, "subject_id": IDS[scope], "period": period, "amount_nanos": amount_nanos}
-        | fields
+    made = Budget(
+        id=f"{scope}-{period}",
+        scope=scope,
+        subject_id=IDS[scope],
+        period=period,
+        amount_nanos=nanos(Decimal(amount)),
     )
+    return msgspec.structs.replace(made, **fields)

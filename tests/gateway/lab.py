@@ -85,8 +85,16 @@ class Answered:
 class Lab:
     """The worker; ``clock``, ``board`` and the upstreams by name are for the test to look at and to move."""
 
-    def __init__(self, app: Gateway, board: Board, journal: Path, upstreams: Mapping[str, ScriptedUpstream]) -> None:
+    def __init__(
+        self,
+        app: Gateway,
+        board: Board,
+        journal: Path,
+        upstreams: Mapping[str, ScriptedUpstream],
+        keys: KeySnapshot,
+    ) -> None:
         self.app = app
+        self._keys = keys
         self.board = board
         self.upstreams = upstreams
         self.clock = board.clock
@@ -122,6 +130,10 @@ class Lab:
         """The clock goes on."""
         assert isinstance(self.clock, Clock)
         self.clock.now += seconds
+
+    def know(self, key: str, principal: Principal) -> None:
+        """The key stands for another principal from now on, as when one of its objects has changed."""
+        self._keys._known[secret_hash(key)] = principal
 
     def at_rest(self) -> bool:
         """Whether nothing of any request is left: no call, slot, admission or task."""
@@ -221,7 +233,7 @@ async def lab(  # noqa: PLR0913 - what it is made of, each by its name
         line = Line(catalogue, own, journal, "heroku-inf-000000", Recent(), board, (governor or ungoverned)(catalogue))
         app = Gateway(line, keys, Health(keys, {}, board), max_body_bytes=1 << 20)
         try:
-            yield Lab(app, board, folder / "journal", upstreams)
+            yield Lab(app, board, folder / "journal", upstreams, keys)
         finally:
             for transport in transports:
                 await transport.aclose()

@@ -102,25 +102,31 @@ class Allowance:
         """Take everything that the request needs out of memory, or nothing: then None. Never waits. Raises
         PenstockError max_tokens_exceeded."""
         held = Held(self, _ONE if self._plain else self._need(parsed))
+        if self._take(held):
+            return held
+        held.release()
+        return None
+
+    def _take(self, held: "Held") -> bool:
         take, rules, need = self.leases.take, self.rules, held.need
         for rule in rules.permits:
             if not take(rule.counter, 1):
-                return held.release()
+                return False
             held.permits += 1
         for rule in rules.requests:
             if not take(rule.counter, 1):
-                return held.release()
+                return False
             held.requests += 1
         for rule in rules.tokens:
             if not take(rule.counter, need.tokens):
-                return held.release()
+                return False
             held.rates += 1
         if need.money:
             for rule in rules.money:
                 if not take(rule.counter, need.money):
-                    return held.release()
+                    return False
                 held.budgets += 1
-        return held
+        return True
 
     async def obtain(self, parsed: Parsed) -> "Held":
         """The same, asking the store for what is not in memory. Raises PenstockError concurrency_limit_exceeded,

@@ -6,6 +6,7 @@ known goes on.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -24,8 +25,13 @@ class SharedSource(Protocol):
         """The newest revision."""
 
 
+def _nobody(shared: Shared) -> None:
+    del shared
+
+
 class SharedRules:
-    """The rules of all, kept fresh by ``follow``; ``now`` is another object whenever they have changed."""
+    """The rules of all, kept fresh by ``follow``; ``now`` is another object whenever they have changed, which ``heard``
+    is told of."""
 
     def __init__(self, source: SharedSource, *, poll_s: float = 0.25) -> None:
         self._source = source
@@ -34,6 +40,7 @@ class SharedRules:
         self._follower = ThreadPoolExecutor(1, thread_name_prefix="rules")
         self.now = source.shared()
         self.fresh = True
+        self.heard: Callable[[Shared], None] = _nobody
 
     async def follow(self) -> None:
         """Poll for changes until cancelled."""
@@ -43,6 +50,7 @@ class SharedRules:
             try:
                 if await loop.run_in_executor(self._follower, self._source.revision) != self.now.revision:
                     self.now = await loop.run_in_executor(self._follower, self._source.shared)
+                    self.heard(self.now)
             except Exception as error:  # noqa: BLE001 - whatever the store raises, known rules go on
                 if self.fresh:
                     _log.warning("changed limits cannot be read, known ones go on: %s", type(error).__name__)
