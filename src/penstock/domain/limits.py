@@ -107,29 +107,38 @@ class Counter(msgspec.Struct, frozen=True, kw_only=True):
 class LeaseAsk(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker says of one counter in an exchange with the store.
 
-    ``used`` units of a rate were used since the last exchange and ``keep`` of what it holds are not given back; it
-    ``wants`` so many more. ``least`` is what it cannot do with less of (all or nothing below it). An ask with the
-    ``seq`` of the one before is that one again, whose answer was lost: it is answered alike and done once.
+    ``used`` units of a rate were used since the last exchange, and ``returned`` ones that it told of within the last
+    minute were not used after all. It keeps ``keep`` of the units of a rate that it holds, and has so many permits in
+    use or kept. Of money it gives back ``returned``; ``keep`` is what its requests hold, for a lease that was lost.
+
+    It ``wants`` so many more: for ``needs`` of them callers wait, the others are to have in stock. ``least`` is what it
+    cannot do with less of (all or nothing below it). An ask with the ``seq`` of the one before is that one again, whose
+    answer was lost: it is answered alike and done once.
     """
 
     counter: Counter
     seq: int
     used: int = 0
+    returned: int = 0
     keep: int = 0
     wants: int = 0
+    needs: int = 0
     least: int = 0
 
 
 class LeaseGrant(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: ``granted`` more units; ``left`` units that nobody holds or has used; ``spent`` is what a budget's
-    ledger has, and ``held`` what others hold; ``frees_in_s`` is after how many seconds units come back at the latest,
-    None when that is not known."""
+    """The answer: ``granted`` more units, with which the worker has ``holds``; ``left`` units that nobody holds or has
+    used; ``spent`` is what a budget's ledger has, and ``held`` what others hold; ``frees_in_s`` is after how many
+    seconds what was refused comes back at the latest, None when that is not known, and ``full_in_s`` after how many
+    all that was used of a rate has come back."""
 
     granted: int
     left: int
+    holds: int = 0
     spent: int = 0
     held: int = 0
     frees_in_s: float | None = None
+    full_in_s: float = 0.0
 
 
 def period_start(period: Period, at: datetime) -> str:

@@ -1,0 +1,192 @@
+"""What budgets have spent: sums of the ledger's entries, kept with every entry, by budget and period."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Column, Connection, Row, bindparam, func, insert, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from penstock.domain.ids import new_id
+from penstock.domain.ledger import LedgerEntry
+from penstock.domain.limits import Budget, Scope, period_end, period_start
+from penstock.store.governance import budget_periods, budgets, ledger_days, ledger_head
+
+T = TypeVar("T")
+
+_EPOCH = date(1970, 1, 1)
+_AT_ONCE = 400
+# Where an entry, or a day's sum, names the object of each scope.
+_SUBJECTS: dict[Scope, str] = {
+    Scope.KEY: "key_id",
+    Scope.ATTACHMENT: "attachment_id",
+    Scope.ADDON: "addon_id",
+    Scope.APP: "app_id",
+    Scope.MODEL: "model",
+}
+_UNIQUE = ("scope", "subject_id", "model", "period", "currency")
+
+
+class Crossed(msgspec.Struct, frozen=True):
+    """A budget's spend has reached a threshold of its alerts, in percent, in the period that began on ``starts_on``."""
+
+    budget: Budget
+    percent: int
+    starts_on: str
+
+
+def open_period(connection: Connection, budget: Budget, starts_on: str) -> int:
+    """What a budget has spent in a period, in 10^-9. The first one to ask sums the ledger's days, while the ledger
+    waits; from then on ``add_spent`` keeps the sum. One that was removed has spent nothing, and
+    nothing is kept."""
+    row = budget_periods.c
+    found = select(row.spent_nanos).where(row.budget_id == budget.id, row.starts_on == starts_on)
+    spent = connection.execute(found).scalar()
+    if spent is not None:
+        return spent
+    connection.execute(select(ledger_head.c.seq).with_for_update()).all()
+    if not connection.execute(select(budgets.c.id).where(budgets.c.id == budget.id)).all():
+        return 0
+    spent = connection.execute(found).scalar()
+    if spent is None:
+        spent = _sum_of_days(connection, budget, starts_on)
+        values = {"budget_id": budget.id, "starts_on": starts_on, "spent_nanos": spent, "alerted": 0}
+        connection.execute(insert(budget_periods).values(values))
+    return spent
+
+
+def default_budget(connection: Connection, budget: Budget) -> str:
+    """The id of the row for a budget out of penstock.toml, made or brought up to date. An operator's own for the same
+    object and period stays as it is."""
+    same = [budgets.c[name] == getattr(budget, name) for name in _UNIQUE]
+    found = connection.execute(select(budgets).where(*same)).first()
+    if found is not None and (
+        found.origin != "default" or (found.amount_nanos, tuple(found.alerts)) == (budget.amount_nanos, budget.alerts)
+    ):
+        return str(found.id)
+    now = datetime.now(UTC)
+    values = {name: getattr(budget, name) for name in (*_UNIQUE, "amount_nanos", "origin", "updated_by")}
+    values |= {"alerts": list(budget.alerts), "created_at": now, "updated_at": now}
+    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    write = build(budgets).values(id=budget.id or new_id(), **values)
+    # Two workers may see it missing at once.
+    write = write.on_conflict_do_update(
+        index_elements=_UNIQUE,
+        set_={name: write.excluded[name] for name in ("amount_nanos", "alerts", "updated_at")},
+        where=budgets.c.origin == "default",
+    )
+    connection.execute(write)
+    return str(connection.execute(select(budgets.c.id).where(*same)).scalar_one())
+
+
+def add_spent(connection: Connection, entries: Iterable[LedgerEntry]) -> list[Crossed]:
+    """Adds new entries to the periods of all budgets that they count for, and says which thresholds were reached for
+    the first time. For the transaction that appends them, which has the ledger's head locked and the entries in
+    ``ledger_days`` already."""
+    charged = [entry for entry in entries if entry.amount_nanos]
+    rules = _budgets_of(connection, charged)
+    sums: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for entry in charged:
+        at = datetime.fromtimestamp(entry.admitted_us / 1e6, UTC)
+        for scope, name in _SUBJECTS.items():
+            for budget in rules.get((scope, getattr(entry, name)), ()):
+                if budget.model in ("", entry.model) and budget.currency == entry.currency:
+                    sums[budget.id, period_start(budget.period, at)] += entry.amount_nanos
+    if not sums:
+        return []
+    by_id = {budget.id: budget for found in rules.values() for budget in found}
+    opened = _periods(connection, sums)
+    for id_, starts_on in sorted(sums.keys() - opened.keys()):
+        # Its days hold the new entries too.
+        open_period(connection, by_id[id_], starts_on)
+    row = budget_periods.c
+    if opened:
+        at_period = (row.budget_id == bindparam("of"), row.starts_on == bindparam("since"))
+        connection.execute(
+            update(budget_periods).where(*at_period).values(spent_nanos=row.spent_nanos + bindparam("more")),
+            [{"of": id_, "since": since, "more": sums[id_, since]} for id_, since in sorted(opened)],
+        )
+    return _crossed(connection, by_id, _periods(connection, sums))
+
+
+def budget_of(row: Row[Any]) -> Budget:
+    """The budget of a whole row of ``budgets``."""
+    return Budget(
+        id=row.id,
+        scope=Scope(row.scope),
+        subject_id=row.subject_id,
+        period=row.period,
+        amount_nanos=row.amount_nanos,
+        currency=row.currency,
+        model=row.model,
+        alerts=tuple(row.alerts),
+        origin=row.origin,
+        updated_by=row.updated_by,
+        updated_at=row.updated_at,
+    )
+
+
+def _sum_of_days(connection: Connection, budget: Budget, starts_on: str) -> int:
+    day = ledger_days.c
+    subject: Column[str] = day[_SUBJECTS[budget.scope]]
+    these = [subject == budget.subject_id, day.currency == budget.currency]
+    if budget.model:
+        these.append(day.model == budget.model)
+    if starts_on:
+        first = date.fromisoformat(starts_on)
+        end = period_end(budget.period, datetime(first.year, first.month, first.day, tzinfo=UTC))
+        these.append(day.day >= (first - _EPOCH) // timedelta(days=1))
+        if end is not None:
+            these.append(day.day < (end.date() - _EPOCH) // timedelta(days=1))
+    return int(connection.execute(select(func.coalesce(func.sum(day.amount_nanos), 0)).where(*these)).scalar_one())
+
+
+def _budgets_of(connection: Connection, entries: Sequence[LedgerEntry]) -> dict[tuple[Scope, str], list[Budget]]:
+    """The budgets of all objects that the entries name."""
+    subjects = {(scope, getattr(entry, name)) for entry in entries for scope, name in _SUBJECTS.items()}
+    found: dict[tuple[Scope, str], list[Budget]] = {}
+    for some in _batches(sorted(subjects)):
+        named = tuple_(budgets.c.scope, budgets.c.subject_id).in_([(scope.value, id_) for scope, id_ in some])
+        for row in connection.execute(select(budgets).where(named)):
+            budget = budget_of(row)
+            found.setdefault((budget.scope, budget.subject_id), []).append(budget)
+    return found
+
+
+def _periods(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
+    """What was spent, and the highest percentage that was told, of the periods that are open."""
+    row = budget_periods.c
+    found = {}
+    for some in _batches(sorted(keys)):
+        named = tuple_(row.budget_id, row.starts_on).in_(some)
+        for id_, starts_on, spent, alerted in connection.execute(
+            select(row.budget_id, row.starts_on, row.spent_nanos, row.alerted).where(named)
+        ):
+            found[id_, starts_on] = (spent, alerted)
+    return found
+
+
+def _crossed(
+    connection: Connection, by_id: dict[str, Budget], periods: dict[tuple[str, str], tuple[int, int]]
+) -> list[Crossed]:
+    crossed = []
+    for (id_, starts_on), (spent, alerted) in sorted(periods.items()):
+        news = [*_reached(by_id[id_], spent, alerted)]
+        if not news:
+            continue
+        crossed += [Crossed(by_id[id_], percent, starts_on) for percent in news]
+        period = (budget_periods.c.budget_id == id_, budget_periods.c.starts_on == starts_on)
+        connection.execute(update(budget_periods).where(*period).values(alerted=news[-1]))
+    return crossed
+
+
+def _batches(these: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (these[at : at + _AT_ONCE] for at in range(0, len(these), _AT_ONCE))
+
+
+def _reached(budget: Budget, spent: int, alerted: int) -> Iterator[int]:
+    for percent in sorted(budget.alerts):
+        if percent > alerted and spent * 100 >= budget.amount_nanos * percent:
+            yield percent
