@@ -7,6 +7,7 @@ lock of the counter each time that something is granted. Times are seconds by th
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, bindparam, case, delete, func, select, text, tuple_, update
@@ -250,7 +251,7 @@ class _Turn:
         if not counters:
             return {}
         row = budget_periods.c
-        rows = self._connection.execute(select(row).where(row.budget_id.in_(set(counters.values()))))
+        rows = self._connection.execute(select(budget_periods).where(row.budget_id.in_(set(counters.values()))))
         spent = {(budget_id, starts_on): nanos for budget_id, starts_on, nanos, _ in rows}
         # A budget that was removed meanwhile has spent nothing.
         return {counter.id: _Used(spent.get((id_, counter.starts_on), 0)) for counter, id_ in counters.items()}
@@ -288,7 +289,7 @@ class _Turn:
             if not these:
                 continue
             write = self._build(leases).values({name: bindparam(name) for name in _COLUMNS})
-            new = {name: write.excluded[name] for name in _COLUMNS[2:]}
+            new: dict[str, Any] = {name: write.excluded[name] for name in _COLUMNS[2:]}
             if money:
                 # The ledger may have taken off what it found spent, since the row was read.
                 new["granted"] = leases.c.granted + bindparam("change")

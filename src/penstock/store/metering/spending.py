@@ -43,7 +43,7 @@ def open_period(connection: Connection, budget: Budget, starts_on: str) -> int:
     nothing is kept."""
     row = budget_periods.c
     found = select(row.spent_nanos).where(row.budget_id == budget.id, row.starts_on == starts_on)
-    spent = connection.execute(found).scalar()
+    spent: int | None = connection.execute(found).scalar()
     if spent is not None:
         return spent
     connection.execute(select(ledger_head.c.seq).with_for_update()).all()

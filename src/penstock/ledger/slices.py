@@ -1,0 +1,275 @@
+"""A worker's slice of one counter: what it may take, what it has to tell the store, and how much it asks for.
+
+A slice is never taken from when its lease has ended or when it was granted under another limit. Times are seconds of
+the worker's monotonic clock.
+"""
+
+import asyncio
+from collections import deque
+from datetime import UTC, date, datetime
+
+import msgspec
+
+from penstock.domain.limits import MINUTE_S, Counter, LeaseAsk, LeaseGrant, period_end
+
+# A flood of requests that are refused asks the store so often.
+REFUSED_S = 0.25
+# What is in use or held is told again, lest its lease ends.
+_RENEW_S = 1.0
+_RENEW_MONEY_S = 5.0
+_TOLD_S = 0.4
+# A use this old has as good as left the window: taking it off later would take off another one.
+_FORGIVEN_S = MINUTE_S - 5.0
+
+
+class Waiter:
+    """One caller that waits for ``units``, or for fewer but at least ``least``."""
+
+    __slots__ = ("future", "least", "units")
+
+    def __init__(self, units: int, least: int, future: asyncio.Future[int]) -> None:
+        self.units = units
+        self.least = least
+        self.future = future
+
+
+class Slice:
+    """``free`` units may be taken until ``until``; below zero they are owed. ``used`` counts what was taken since the
+    last ask: of a rate it is told, else it only shows activity. ``size`` is what is held of permits and money: free or
+    in use. ``asked`` is the ask that has no answer yet."""
+
+    __slots__ = (
+        "_first_asked_at",
+        "_forgiven_until",
+        "_held",
+        "_holds",
+        "_returned",
+        "_spent",
+        "_stock",
+        "asked",
+        "asked_at",
+        "counter",
+        "dirty",
+        "free",
+        "frees_at",
+        "full_at",
+        "left",
+        "limit",
+        "lingers",
+        "refused_least",
+        "refused_until",
+        "size",
+        "until",
+        "used",
+        "waiting",
+    )
+
+    def __init__(self, counter: Counter) -> None:
+        self.counter = counter
+        self.limit = counter.limit
+        self.free = self.used = self.size = 0
+        self.until = self.asked_at = float("-inf")
+        self.asked: LeaseAsk | None = None
+        self.dirty = self.lingers = False
+        self.waiting: deque[Waiter] = deque()
+        self.refused_until = float("-inf")
+        self.refused_least = 0
+        # As the store last said.
+        self.left = counter.limit
+        self.frees_at: float | None = None
+        self.full_at = float("-inf")
+        self._holds = self._spent = self._held = 0
+        self._returned = self._stock = 0
+        self._first_asked_at = 0.0
+        self._forgiven_until = float("inf")
+
+    def change_limit(self, counter: Counter) -> None:
+        """From now on the counter has another limit: what was granted under the old one goes back."""
+        self.forfeit()
+        self.left = max(0, self.left + counter.limit - self.limit)
+        self.counter, self.limit = counter, counter.limit
+        self.refused_until = float("-inf")
+        self.dirty = True
+
+    def forfeit(self) -> None:
+        """Gives up all that is free."""
+        if self.counter.kind == "money":
+            if self.free > 0:
+                self._returned += self.free
+                self.size -= self.free
+                self.free = 0
+            return
+        self.dirty = self.dirty or self.free > 0
+        if self.counter.kind == "permit":
+            self.size -= self.free
+        self.free = 0
+
+    def close(self) -> None:
+        """Gives up all that is free and asks for nothing more."""
+        self.forfeit()
+        self._stock = 0
+
+    def put_back(self, units: int, *, now: float, age_s: float) -> None:
+        """Units that were taken ``age_s`` ago and are free again."""
+        if self.counter.kind != "rate":
+            self.free += units
+            return
+        untold = min(units, self.used) if now - age_s >= self.asked_at else 0
+        self.used -= untold
+        self.free += untold
+        if units > untold and age_s < _FORGIVEN_S:
+            self._returned += units - untold
+            self._forgiven_until = min(self._forgiven_until, now + _FORGIVEN_S - age_s)
+
+    def spend(self, held: int, spent: int) -> None:
+        """Money that was held is spent, or free again. What is spent beyond it is owed."""
+        self.free += held - spent
+        self.size -= spent
+
+    def admit(self, units: int) -> None:
+        """Units that the store was not asked for: they are told, or owed, when it answers again."""
+        self.free -= units
+        self.used += units
+        self.dirty = True
+
+    def is_due(self, now: float) -> bool:
+        """Whether there is something to tell the store, though nobody waits."""
+        if self.asked is not None or self.dirty or self._returned:
+            return True
+        since = now - self.asked_at
+        if since < _TOLD_S:
+            return False
+        if self.counter.kind == "rate":
+            return bool(self.used or self.free)
+        if self.counter.kind == "permit":
+            return self.free > 0 or (since >= _RENEW_S and bool(self.size or self._holds))
+        return (self.free > 0 and not self.used) or (since >= _RENEW_MONEY_S and bool(self.size or self._holds))
+
+    def is_idle(self, now: float) -> bool:
+        """Whether it can be forgotten: nothing is held, owed or waited for, nor was lately."""
+        busy = self.asked or self.dirty or self.waiting or self.used or self.free or self.size or self._returned
+        return not busy and not (self._holds and self.counter.kind == "money") and now - self.asked_at > _RENEW_S
+
+    def ask(self, seq: int, now: float) -> LeaseAsk:
+        """What to ask the store now: once more what it did not answer, or how things are."""
+        if now >= self.until:
+            self.forfeit()
+        if self._returned and self.counter.kind == "rate" and now >= self._forgiven_until:
+            self._returned = 0
+        if self.asked is not None:
+            if now - self._first_asked_at >= MINUTE_S and self.counter.kind == "rate":
+                self.asked = msgspec.structs.replace(self.asked, used=0, returned=0)
+            return self.asked
+        rate = self.counter.kind == "rate"
+        self.waiting = deque(waiter for waiter in self.waiting if not waiter.future.done())
+        if self.free < 0:
+            # What was owed is told now; of money the ledger tells.
+            self.forfeit()
+        needs, least = self._need()
+        wants = needs + self._restock(needs)
+        self.asked = LeaseAsk(
+            counter=self.counter,
+            seq=seq,
+            used=self.used if rate else 0,
+            returned=self._returned,
+            keep=self.free if rate else self.size - (0 if self.counter.kind == "permit" else self.free),
+            wants=wants,
+            needs=needs,
+            least=least,
+        )
+        self.asked_at = self._first_asked_at = now
+        self.used = self._returned = 0
+        self._forgiven_until = float("inf")
+        self.dirty = False
+        return self.asked
+
+    def answer(self, grant: LeaseGrant, *, now: float, until: float) -> None:
+        """Takes the store's answer to what was asked."""
+        asked, self.asked = self.asked, None
+        assert asked is not None
+        if asked.counter.limit == self.limit:
+            self.free += grant.granted
+            self.size += grant.granted
+        else:
+            # Granted under a limit that is no more. The next ask does not keep it.
+            self.dirty = True
+            if asked.counter.kind == "money":
+                self._returned += grant.granted
+        self.until = until
+        self.left, self._holds, self._spent, self._held = grant.left, grant.holds, grant.spent, grant.held
+        self.full_at = now + grant.full_in_s
+        if asked.wants:
+            self.frees_at = None if grant.frees_in_s is None else now + grant.frees_in_s
+
+    def serve(self, now: float) -> None:
+        """Gives to those who wait what they can have, and refuses those for whom there is not enough anywhere."""
+        waiting, self.waiting = self.waiting, deque()
+        for waiter in waiting:
+            if waiter.future.done():
+                continue
+            most = self.free + self.left
+            if self.free >= waiter.units:
+                self._give(waiter, waiter.units)
+            elif most < waiter.units and self.free >= waiter.least:
+                self._give(waiter, self.free)
+            elif most < waiter.least:
+                self.refused_least = min(waiter.least, self.refused_least if now < self.refused_until else waiter.least)
+                self.refused_until = now + REFUSED_S
+                waiter.future.set_result(0)
+            else:
+                self.waiting.append(waiter)
+
+    def full_in_s(self, now: float) -> float:
+        """After how many seconds all that was used has come back."""
+        if self.counter.kind != "rate":
+            return 0.0
+        return MINUTE_S if self.used else max(0.0, self.full_at - now)
+
+    def frees_in_s(self, now: float) -> float | None:
+        """After how many seconds it may be worth asking again; None when that is not known."""
+        if self.counter.kind != "money" or self.counter.budget is None:
+            return None if self.frees_at is None else max(0.0, self.frees_at - now)
+        if self._spent + max(self.refused_least, 1) <= self.limit:
+            # Held by requests under way, which rarely spend all that they hold.
+            return _RENEW_S
+        if not self.counter.starts_on:
+            return None
+        day = date.fromisoformat(self.counter.starts_on)
+        end = period_end(self.counter.budget.period, datetime(day.year, day.month, day.day, tzinfo=UTC))
+        return None if end is None else max(0.0, (end - datetime.now(UTC)).total_seconds())
+
+    def _give(self, waiter: Waiter, units: int) -> None:
+        self.free -= units
+        self.used += units
+        waiter.future.set_result(units)
+
+    def _need(self) -> tuple[int, int]:
+        """How much is missing for all who wait, and for the most modest of them."""
+        if not self.waiting:
+            return max(0, -self.free), 0
+        needs = sum(waiter.units for waiter in self.waiting) - self.free
+        return max(1, needs), max(1, min(waiter.least for waiter in self.waiting) - self.free)
+
+    def _restock(self, needs: int) -> int:
+        """How much more than is needed to ask for. The stock doubles each time that it did not suffice; what is idle
+        goes back, and so does all that others may be waiting for."""
+        if self.waiting:
+            self._stock = min(max(2 * self._stock, needs), max(self.limit, 0))
+            return self._stock
+        if not self.used or (self.counter.kind == "permit" and not self.left):
+            self._stock //= 2
+            if self.free > 0:
+                self.forfeit()
+            return 0
+        if self._stock > 4 * self.used:
+            self._stock = 2 * self.used
+        if self.free > self._stock:
+            self._shed(self.free - self._stock)
+        return self._stock - self.free if self.counter.kind == "rate" and 2 * self.free < self._stock else 0
+
+    def _shed(self, units: int) -> None:
+        self.free -= units
+        if self.counter.kind == "money":
+            self._returned += units
+        if self.counter.kind != "rate":
+            self.size -= units
