@@ -27,9 +27,11 @@ RULES: dict[Permission, str] = {
     Permission.APPS_CREATE: "y y n y y y y y",
     Permission.AUDIT_READ: "y y n n n n n n",
     Permission.CREDENTIALS_MANAGE: "y y n n n n n n",
+    Permission.LIMITS_MANAGE: "y y n n n n n n",
     Permission.OPERATORS_READ: "y y y n n n n n",
     Permission.OPERATORS_MANAGE: "y y n n n n n n",
     Permission.OWNERS_MANAGE: "y n n n n n n n",
+    Permission.USAGE_READ: "y y y n n n n n",
 }
 # What each route that asks for a permission needs, as the pages promise it: a route that is not here fails the test.
 NEEDS = {

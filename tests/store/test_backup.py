@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from penstock.domain.access import Role
 from penstock.domain.ids import new_operator_token, secret_hash
+from penstock.domain.limits import Scope
 from penstock.domain.platform import AuditEvent
 from penstock.store.database import Database
 from penstock.store.errors import InvalidValueError, StoreError
@@ -26,7 +27,7 @@ from penstock.store.sealing import MasterKeys, new_master_key
 from penstock.store.upkeep.backup import count_unopened, opened_backup, restore, seal_file, write_backup
 from penstock.store.upkeep.check import check
 from penstock.store.upkeep.copy import Contents, copy_database, read_contents
-from tests.store.nouns import add_addon, add_all, add_app, add_attachment, audit_event
+from tests.store.nouns import add_addon, add_all, add_app, add_attachment, add_governance, audit_event, limit_of
 
 EVENT = audit_event("database.restore")
 
@@ -65,6 +66,7 @@ def fill(stores: Stores) -> None:
     stores.idempotency.claim(owner.id, "k", b"f" * 32)
     stores.idempotency.update(owner.id, "k", status=201, body="{}")
     stores.credentials.put("double", "sk-1", by="o@example.com")
+    add_governance(stores, attachment)
 
 
 def contents(db: Database) -> Contents:
@@ -166,9 +168,11 @@ def test_after_a_restore_every_follower_forgets_what_it_knew(stores: Stores, tmp
     write_backup(stores.db, tmp_path / "b.db")
     for _ in range(5):
         stores.keys.touch(attachment.app_id)
-    old = stores.keys.revision()
+    stores.limits.put(limit_of(Scope.MODEL, "m"))
+    old, shared = stores.keys.revision(), stores.governance.revision()
     restored(tmp_path / "b.db", stores.db)
     now = stores.keys.revision()
+    assert stores.governance.revision() > shared
     for revision in range(old + 1):
         assert stores.keys.changes_since(revision) == (now, None)
     assert stores.keys.changes_since(now) == (now, [])
@@ -245,8 +249,8 @@ def test_a_backup_tells_how_many_of_its_secrets_a_master_key_opens(stores: Store
     keys = stores.db.master_keys
     assert keys is not None
     with opened_backup(tmp_path / "b.db") as backup:
-        assert count_unopened(backup.database, keys) == (0, 5)
-        assert count_unopened(backup.database, MasterKeys(given=(new_master_key(),))) == (5, 5)
+        assert count_unopened(backup.database, keys) == (0, 6)
+        assert count_unopened(backup.database, MasterKeys(given=(new_master_key(),))) == (6, 6)
         with pytest.raises(StoreError, match="missing"):
             count_unopened(backup.database, MasterKeys(tmp_path / "none.key"))
     assert not (tmp_path / "none.key").exists()

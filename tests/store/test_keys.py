@@ -7,7 +7,7 @@ from sqlalchemy import update
 
 from penstock.domain.ids import secret_hash
 from penstock.store.errors import NotFoundError
-from penstock.store.nouns.keys import KEPT_CHANGES
+from penstock.store.metering.revisions import KEPT_CHANGES
 from penstock.store.nouns.stores import Stores
 from penstock.store.schema import api_keys
 from tests.store.nouns import NOW, add_addon, add_all, add_app, add_attachment

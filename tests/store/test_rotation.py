@@ -19,18 +19,19 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 
 from penstock.domain.errors import PenstockError
 from penstock.store.database import Database, hold_master_keys
 from penstock.store.errors import StoreError
+from penstock.store.governance import content_keys
 from penstock.store.nouns.audit import AuditFilter
 from penstock.store.nouns.stores import Stores
 from penstock.store.schema import config_vars
 from penstock.store.sealed import TABLES, list_sealed
 from penstock.store.sealing import MasterKeys, new_master_key, read_master_keys, rotating
 from penstock.store.upkeep.rotate import Rotation, rotate
-from tests.store.nouns import add_all, add_app, audit_event
+from tests.store.nouns import NOW, add_all, add_app, audit_event
 
 # A process of its own that rotates, and kills itself at the step that it is told.
 KILLED = """
@@ -64,6 +65,10 @@ class Secrets:
         stores.idempotency.claim("o", "k", b"f" * 32)
         stores.idempotency.update("o", "k", status=201, body='{"token": "t"}')
         stores.credentials.put("double", "sk-1", by="o@example.com")
+        with stores.db.write() as connection:
+            sealed = stores.db.seal(connection, "private", bound_to="c1")
+            key = {"id": "c1", "public": b"p" * 32, "sealed": sealed, "created_at": NOW}
+            connection.execute(insert(content_keys).values(key))
 
     def check(self, db: Database) -> None:
         """All of them open through ``db``."""
@@ -75,6 +80,9 @@ class Secrets:
         again = stores.idempotency.claim("o", "k", b"f" * 32)
         assert again is not None
         assert again.body == '{"token": "t"}'
+        with db.read() as connection:
+            (row,) = connection.execute(select(content_keys)).all()
+        assert db.sealer.unseal(row.sealed, bound_to=row.id) == "private"
 
 
 Open = Callable[..., Database]
@@ -134,7 +142,7 @@ def test_every_kind_of_secret_is_found_with_what_it_is_bound_to(stores: Stores, 
     with stores.db.read() as connection:
         found = {table.name: list_sealed(connection, table) for table in TABLES}
     sizes = {name: len(values) for name, values in found.items()}
-    assert sizes == {"api_keys": 3, "config_vars": 4, "credentials": 1, "idempotency_keys": 1}
+    assert sizes == {"api_keys": 3, "config_vars": 4, "content_keys": 1, "credentials": 1, "idempotency_keys": 1}
     for value in chain.from_iterable(found.values()):
         assert stores.db.sealer.unseal(value.sealed, bound_to=value.bound_to)
 
@@ -143,7 +151,7 @@ def test_a_rotation_seals_everything_anew_and_drops_the_old_key(
     stores: Stores, secrets: Secrets, key_file: Path, another: Open
 ) -> None:
     before, (old,) = set(sealed_of(stores.db)), read_master_keys(key_file)
-    assert rotate(stores.db, progress=quiet, batch=2) == Rotation(resealed=9, from_file=True)
+    assert rotate(stores.db, progress=quiet, batch=2) == Rotation(resealed=10, from_file=True)
     (new,) = read_master_keys(key_file)
     assert new != old
     assert not before & set(sealed_of(stores.db))
@@ -257,7 +265,7 @@ def test_a_finished_rotation_has_one_event_that_is_committed_before_the_old_key_
     assert (events(), len(read_master_keys(key_file))) == (1, 1)
     rotate(stores.db, progress=quiet, event=told)
     first, second = (event.after or {} for event in stores.audit.list())
-    assert (second["resealed"], len({first["key"], second["key"]})) == (9, 2)
+    assert (second["resealed"], len({first["key"], second["key"]})) == (10, 2)
     secrets.check(stores.db)
 
 
@@ -327,7 +335,7 @@ def test_keys_that_the_settings_give_are_rotated_by_giving_both(
     (old,), new = read_master_keys(key_file), new_master_key()
     both = another(new, old)
     secrets.check(both)
-    assert rotate(both, progress=quiet) == Rotation(resealed=9, from_file=False)
+    assert rotate(both, progress=quiet) == Rotation(resealed=10, from_file=False)
     secrets.check(another(new))
     with pytest.raises(StoreError):
         _ = another(old).sealer

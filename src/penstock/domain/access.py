@@ -30,9 +30,11 @@ class Permission(StrEnum):
     APPS_CREATE = "apps:create"
     AUDIT_READ = "audit:read"
     CREDENTIALS_MANAGE = "credentials:manage"
+    LIMITS_MANAGE = "limits:manage"
     OPERATORS_READ = "operators:read"
     OPERATORS_MANAGE = "operators:manage"
     OWNERS_MANAGE = "owners:manage"
+    USAGE_READ = "usage:read"
 
 
 _READS = frozenset({Permission.APP_READ})
@@ -51,7 +53,7 @@ EVERYWHERE: dict[Role, frozenset[Permission]] = {
     Role.OWNER: frozenset(Permission),
     Role.ADMIN: frozenset(Permission) - {Permission.OWNERS_MANAGE},
     Role.MEMBER: frozenset({Permission.APPS_CREATE}),
-    Role.VIEWER: frozenset({Permission.APP_READ, Permission.OPERATORS_READ}),
+    Role.VIEWER: frozenset({Permission.APP_READ, Permission.OPERATORS_READ, Permission.USAGE_READ}),
 }
 
 

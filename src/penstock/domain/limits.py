@@ -34,12 +34,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of one object, by id (of a model: its catalogue id); ``model`` is empty for all models together."""
+    """Limits of one object, by id (of a model: its catalogue id); ``model`` is empty for all models together. ``id`` is
+    the row's own, which the store gives."""
 
     scope: Scope
     subject_id: str
     limits: Limits
     model: str = ""
+    id: str = ""
     updated_by: str = ""
     updated_at: datetime | None = None
 

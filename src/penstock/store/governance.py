@@ -24,15 +24,17 @@ from penstock.store.columns import at, id_column, metadata
 limits = Table(
     "limits",
     metadata,
-    Column("scope", String(16), primary_key=True),
-    Column("subject_id", String(256), primary_key=True),
-    Column("model", String(256), primary_key=True),
+    id_column(),
+    Column("scope", String(16), nullable=False),
+    Column("subject_id", String(256), nullable=False),
+    Column("model", String(256), nullable=False),
     Column("requests_per_minute", BigInteger),
     Column("tokens_per_minute", BigInteger),
     Column("concurrent_requests", BigInteger),
     Column("max_tokens", BigInteger),
     Column("updated_by", String(320), nullable=False),
     at("updated_at"),
+    UniqueConstraint("scope", "subject_id", "model"),
 )
 
 # ``origin`` is operator, or default for one that the defaults in penstock.toml made.

@@ -4,9 +4,11 @@ from typing import Any
 
 from sqlalchemy import Row, Select, delete, exc, insert, or_, select
 
+from penstock.domain.limits import Scope
 from penstock.domain.platform import AddOn
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.metering.subjects import forget
 from penstock.store.nouns.apps import visible
 from penstock.store.paging import Page, cut
 from penstock.store.schema import addons, apps, attachments
@@ -84,6 +86,7 @@ class AddOnStore:
         with self._db.write() as connection:
             if connection.execute(delete(addons).where(addons.c.id == addon_id)).rowcount == 0:
                 raise NotFoundError("addon")
+            forget(connection, Scope.ADDON, [addon_id])
 
 
 def _rows() -> Select[Any]:

@@ -5,9 +5,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, exc, func, insert, or_, select, true, update
 
+from penstock.domain.limits import Scope
 from penstock.domain.platform import App, Operator
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.metering.subjects import forget
 from penstock.store.paging import Page, cut
 from penstock.store.schema import apps, collaborators
 
@@ -89,6 +91,7 @@ class AppStore:
         with self._db.write() as connection:
             if connection.execute(delete(apps).where(apps.c.id == app_id)).rowcount == 0:
                 raise NotFoundError("app")
+            forget(connection, Scope.APP, [app_id])
 
 
 def visible(

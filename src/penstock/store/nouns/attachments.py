@@ -5,9 +5,11 @@ from typing import Any
 
 from sqlalchemy import Row, Select, delete, exc, insert, select
 
+from penstock.domain.limits import Scope
 from penstock.domain.platform import Attachment
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.metering.subjects import forget
 from penstock.store.nouns.apps import visible
 from penstock.store.paging import Page, cut
 from penstock.store.schema import addons, apps, attachments
@@ -95,6 +97,7 @@ class AttachmentStore:
         with self._db.write() as connection:
             if connection.execute(delete(attachments).where(attachments.c.id == attachment_id)).rowcount == 0:
                 raise NotFoundError("attachment")
+            forget(connection, Scope.ATTACHMENT, [attachment_id])
 
 
 def _rows() -> Select[Any]:

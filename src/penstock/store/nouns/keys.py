@@ -5,20 +5,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
 
 from penstock.domain.ids import new_api_key, new_id, secret_hash
+from penstock.domain.limits import Scope
 from penstock.domain.platform import STANDARD_PLAN, ApiKey, Principal
 from penstock.store.database import Database
 from penstock.store.errors import NotFoundError
+from penstock.store.governance import app_policies
+from penstock.store.metering.governance import POLICY_COLUMNS, Bounds, policy_of
+from penstock.store.metering.revisions import Hashes, note_keys, touch
+from penstock.store.metering.subjects import forget, pass_on
 from penstock.store.paging import Page, cut
 from penstock.store.schema import addons, api_keys, apps, attachments, key_changes, key_revision
 
 PREFIX_LENGTH = 12
-# A follower that is further behind than this many changes forgets all it knows and starts again.
-KEPT_CHANGES = 10_000
-
-Hashes = list[bytes]
 
 
 class ApiKeySecret(msgspec.Struct, frozen=True):
@@ -45,7 +46,8 @@ class KeyStore:
         """The same for up to 500 keys at once; those that do not exist are left out."""
         with self._db.read() as connection:
             rows = connection.execute(_principals().where(api_keys.c.hash.in_(digests))).all()
-        return {row.hash: _principal(row) for row in rows}
+            bounds = Bounds(connection, rows)
+        return {row.hash: _principal(row, bounds) for row in rows}
 
     def add(
         self,
@@ -82,9 +84,9 @@ class KeyStore:
         return tuple(_api_key(row) for row in self._rows(app_id, attachment_id, page))
 
     def rotate(self, key: ApiKey, *, grace: timedelta) -> ApiKeySecret:
-        """A successor with the key's limits and, when it had one, its lifetime. The key goes on for the grace, or is
-        removed at once when there is none; an expiry that comes sooner stays. With the key that the config vars show
-        go the ones that it had itself replaced."""
+        """A successor with the key's limits, its budgets and what is spent of them and, when it had one, its lifetime.
+        The key goes on for the grace, or is removed at once when there is none; an expiry that comes sooner stays. With
+        the key that the config vars show go the ones that it had itself replaced."""
         now = datetime.now(UTC)
         with self._db.write() as connection:
             held = self.list_public(attachment_id=key.attachment_id)
@@ -106,6 +108,7 @@ class KeyStore:
                     expires_at=None if lifetime is None else now + lifetime,
                 )
             )
+            pass_on(connection, key.id, made.key.id)
             for old in olds:
                 if grace <= timedelta(0):
                     self.remove_key(old.id)
@@ -121,27 +124,31 @@ class KeyStore:
             hashes = [*gone.scalars()]
             if not hashes:
                 raise NotFoundError("key")
+            forget(connection, Scope.KEY, [key_id])
             self._note(hashes)
 
     def remove(self, attachment_id: str) -> int:
         """Revokes all keys of an attachment; how many there were."""
         with self._db.write() as connection:
-            removed = connection.execute(
-                delete(api_keys).where(api_keys.c.attachment_id == attachment_id).returning(api_keys.c.hash)
-            ).scalars()
-            hashes = [*removed]
-            self._note(hashes)
-        return len(hashes)
+            gone = connection.execute(
+                delete(api_keys)
+                .where(api_keys.c.attachment_id == attachment_id)
+                .returning(api_keys.c.hash, api_keys.c.id)
+            ).all()
+            forget(connection, Scope.KEY, [row.id for row in gone])
+            self._note([row.hash for row in gone])
+        return len(gone)
 
     def purge(self, app_id: str, before: datetime) -> int:
         """Removes the keys of an app that expired before then; how many. Until then their clients are told that they
         expired."""
         of_app = api_keys.c.attachment_id.in_(select(attachments.c.id).where(attachments.c.app_id == app_id))
         with self._db.write() as connection:
-            old = delete(api_keys).where(of_app, api_keys.c.expires_at < before).returning(api_keys.c.hash)
-            hashes = [*connection.execute(old).scalars()]
-            self._note(hashes)
-        return len(hashes)
+            old = delete(api_keys).where(of_app, api_keys.c.expires_at < before)
+            gone = connection.execute(old.returning(api_keys.c.hash, api_keys.c.id)).all()
+            forget(connection, Scope.KEY, [row.id for row in gone])
+            self._note([row.hash for row in gone])
+        return len(gone)
 
     def note_uses(self, uses: Mapping[str, float]) -> None:
         """Keeps when keys were last used, Unix time by key id, in one statement. A time never moves back, because
@@ -157,9 +164,7 @@ class KeyStore:
 
     def touch(self, app_id: str) -> None:
         """Makes followers read the keys of an app again, because what they stand for has changed."""
-        keys = select(api_keys.c.hash).join(attachments, attachments.c.id == api_keys.c.attachment_id)
-        with self._db.write() as connection:
-            self._note([*connection.execute(keys.where(attachments.c.app_id == app_id)).scalars()])
+        touch(self._db, Scope.APP, app_id)
 
     def revision(self) -> int:
         """The number of key changes ever made."""
@@ -192,8 +197,7 @@ class KeyStore:
         return ApiKeySecret(key, secret)
 
     def _note(self, hashes: Hashes) -> None:
-        # Last, because the one row that counts them is everybody's: no one waits for another while holding it.
-        self._db.at_commit(lambda connection: _note_changes(connection, hashes))
+        note_keys(self._db, hashes)
 
     def _rows(self, app_id: str | None, attachment_id: str | None, page: Page | None = None) -> Sequence[Row[Any]]:
         query = select(api_keys).join(attachments, attachments.c.id == api_keys.c.attachment_id)
@@ -209,21 +213,6 @@ class KeyStore:
             return connection.execute(query).all()
 
 
-def _note_changes(connection: Connection, hashes: Hashes) -> None:
-    if not hashes:
-        return
-    count = len(hashes)
-    bump = update(key_revision).values(revision=key_revision.c.revision + count)
-    last, pruned_to = connection.execute(bump.returning(key_revision.c.revision, key_revision.c.pruned_to)).one()
-    first = last - count + 1
-    connection.execute(
-        insert(key_changes), [{"revision": first + at, "key_hash": digest} for at, digest in enumerate(hashes)]
-    )
-    if last - KEPT_CHANGES > pruned_to:
-        connection.execute(delete(key_changes).where(key_changes.c.revision <= last - KEPT_CHANGES))
-        connection.execute(update(key_revision).values(pruned_to=last - KEPT_CHANGES))
-
-
 def _principals() -> Select[Any]:
     return (
         select(
@@ -233,20 +222,23 @@ def _principals() -> Select[Any]:
             apps.c.id.label("app_id"),
             apps.c.name.label("app_name"),
             attachments.c.addon_id,
+            addons.c.name.label("addon_name"),
             attachments.c.id.label("attachment_id"),
             attachments.c.name.label("attachment_name"),
             addons.c.plan,
             api_keys.c.models,
             api_keys.c.expires_at,
             addons.c.created_at.label("provisioned_at"),
+            *POLICY_COLUMNS,
         )
         .join(attachments, attachments.c.id == api_keys.c.attachment_id)
         .join(apps, apps.c.id == attachments.c.app_id)
         .join(addons, addons.c.id == attachments.c.addon_id)
+        .outerjoin(app_policies, app_policies.c.app_id == apps.c.id)
     )
 
 
-def _principal(row: Row[Any]) -> Principal:
+def _principal(row: Row[Any], bounds: Bounds) -> Principal:
     return Principal(
         key_id=row.key_id,
         key_hash=row.hash,
@@ -260,6 +252,10 @@ def _principal(row: Row[Any]) -> Principal:
         models=None if row.models is None else tuple(row.models),
         expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
         provisioned_at=row.provisioned_at.timestamp(),
+        addon_name=row.addon_name,
+        limits=bounds.limits(row),
+        budgets=bounds.budgets(row),
+        policy=policy_of(row),
     )
 
 

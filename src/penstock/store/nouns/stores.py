@@ -1,6 +1,9 @@
 """All noun stores over one database."""
 
 from penstock.store.database import Database
+from penstock.store.metering.budgets import BudgetStore
+from penstock.store.metering.governance import GovernanceStore
+from penstock.store.metering.limits import LimitStore
 from penstock.store.nouns.addons import AddOnStore
 from penstock.store.nouns.apps import AppStore
 from penstock.store.nouns.attachments import AttachmentStore
@@ -30,3 +33,6 @@ class Stores:
         self.collaborators = CollaboratorStore(db)
         self.audit = AuditStore(db)
         self.idempotency = IdempotencyStore(db)
+        self.limits = LimitStore(db)
+        self.budgets = BudgetStore(db)
+        self.governance = GovernanceStore(db)

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from penstock.domain.platform import AuditEvent
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
+from penstock.store.governance import governance_revision
 from penstock.store.schema import REVISIONS, audit_events, key_changes, key_revision
 from penstock.store.sealed import TABLES, list_sealed
 from penstock.store.sealing import MasterKeys, Sealer, sync_folder
@@ -26,6 +27,8 @@ from penstock.store.upkeep.copy import Contents
 
 # In the file beside our tables: when it was made, and a digest of everything else in it.
 _SEAL = "penstock_backup"
+# What gateway workers follow.
+_REVISIONS = (key_revision.c.revision, governance_revision.c.revision)
 
 
 class Backup(msgspec.Struct, frozen=True):
@@ -94,11 +97,11 @@ def restore(backup: Backup, db: Database, *, event: AuditEvent) -> Contents:
     the rows before and after. Raises StoreError and leaves everything as it was."""
     with backup.database.read() as reading, db.write() as writing:
         before, last = copy.count_rows(writing), _last_seq(writing)
-        revision = writing.execute(select(key_revision.c.revision)).scalar_one()
+        seen = [writing.execute(select(number)).scalar_one() for number in _REVISIONS]
         with copy.append_only_open(writing):
             copy.clear(writing)
             contents = copy.copy_rows(reading, writing)
-        _make_followers_forget(writing, revision)
+        _make_followers_forget(writing, seen)
         # No number of the audit log is ever given twice, not even for an event that the backup does not have.
         seq = max(last, _last_seq(writing)) + 1
         event = msgspec.structs.replace(event, seq=seq, before={"rows": before}, after={"rows": contents.rows})
@@ -111,12 +114,13 @@ def _last_seq(connection: Connection) -> int:
     return int(connection.execute(select(func.coalesce(func.max(audit_events.c.seq), 0))).scalar_one())
 
 
-def _make_followers_forget(connection: Connection, revision: int) -> None:
-    """A revision that no follower of the old or of the restored state has seen, with nothing known before it."""
-    restored = connection.execute(select(key_revision.c.revision)).scalar_one()
-    ahead = max(revision, restored) + 1
+def _make_followers_forget(connection: Connection, seen: Sequence[int]) -> None:
+    """Revisions that no follower of the old or of the restored state has seen, with nothing known before them."""
+    for number, old in zip(_REVISIONS, seen, strict=True):
+        restored = connection.execute(select(number)).scalar_one()
+        connection.execute(update(number.table).values({number: max(old, restored) + 1}))
     connection.execute(delete(key_changes))
-    connection.execute(update(key_revision).values(revision=ahead, pruned_to=ahead))
+    connection.execute(update(key_revision).values(pruned_to=key_revision.c.revision))
 
 
 def _fill(db: Database, draft: Path) -> Contents:

@@ -235,6 +235,7 @@ def _ledger_head() -> None:
 def _limits() -> None:
     op.create_table(
         "limits",
+        sa.Column("id", sa.String(36), nullable=False),
         sa.Column("scope", sa.String(16), nullable=False),
         sa.Column("subject_id", sa.String(256), nullable=False),
         sa.Column("model", sa.String(256), nullable=False),
@@ -244,7 +245,8 @@ def _limits() -> None:
         sa.Column("max_tokens", sa.BigInteger),
         sa.Column("updated_by", sa.String(320), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("scope", "subject_id", "model", name="pk_limits"),
+        sa.PrimaryKeyConstraint("id", name="pk_limits"),
+        sa.UniqueConstraint("scope", "subject_id", "model", name="uq_limits_scope_subject_id_model"),
     )
 
 
