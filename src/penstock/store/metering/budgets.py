@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exc, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exc, func, insert, or_, select, update
 
 from penstock.domain.ids import new_id
 from penstock.domain.limits import Budget, Period, Scope, Spending, period_start
@@ -12,7 +12,7 @@ from penstock.store.database import Database
 from penstock.store.errors import NotFoundError, RetryableError
 from penstock.store.governance import budget_periods, budgets, leases, ledger_head
 from penstock.store.metering.revisions import touch
-from penstock.store.metering.spending import open_period
+from penstock.store.metering.spending import budget_of, open_period
 from penstock.store.metering.subjects import hold, of_app
 from penstock.store.paging import Page, cut
 
@@ -125,23 +125,6 @@ class BudgetStore:
         with self._db.read() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else budget_of(row)
-
-
-def budget_of(row: Row[Any]) -> Budget:
-    """A row of the table."""
-    return Budget(
-        id=row.id,
-        scope=Scope(row.scope),
-        subject_id=row.subject_id,
-        period=row.period,
-        amount_nanos=row.amount_nanos,
-        currency=row.currency,
-        model=row.model,
-        alerts=tuple(row.alerts),
-        origin=row.origin,
-        updated_by=row.updated_by,
-        updated_at=row.updated_at,
-    )
 
 
 def spendings(connection: Connection, found: Sequence[Budget], *, at: datetime) -> tuple[Spending, ...]:

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, Row, select
 from penstock.domain.limits import Budget, LimitRow, Policy, Scope, Shared
 from penstock.store.database import Database
 from penstock.store.governance import app_policies, budgets, governance_revision, limits
-from penstock.store.metering.budgets import budget_of
 from penstock.store.metering.limits import limit_row
+from penstock.store.metering.spending import budget_of
 from penstock.store.metering.subjects import among
 
 # What a key stands for, from the narrowest: the columns of a look-up by which its objects are named.
