@@ -4,6 +4,10 @@ import msgspec
 
 from penstock.domain.usage import Usage
 
+# Outcomes that count as no failure: the answer was whole, or its client did not want the rest.
+NOT_FAILED = ("completed", "disconnected")
+DAY_US = 86_400_000_000
+
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What one request was, what it used and what it costs. Money is in 10^-9; ``_us`` is microseconds of Unix time.

@@ -167,3 +167,14 @@ def period_end(period: Period, at: datetime) -> datetime | None:
     else:
         after = (start + timedelta(days=31)).replace(day=1)
     return datetime(after.year, after.month, after.day, tzinfo=UTC)
+
+
+def period_days(period: Period, starts_on: str) -> tuple[int, int] | None:
+    """The first day of the period that begins so and the first behind it, in days since 1970; None for the whole
+    time."""
+    if not starts_on:
+        return None
+    start = datetime.fromisoformat(starts_on).replace(tzinfo=UTC)
+    end = period_end(period, start)
+    assert end is not None
+    return int(start.timestamp()) // 86_400, int(end.timestamp()) // 86_400

@@ -167,7 +167,8 @@ ledger_entries = Table(
     ),
 )
 
-# One row: the chain's newest entry, and the newest of those that retention has removed.
+# One row: the chain's newest entry, and the newest of those that retention has removed; entries admitted before
+# ``pruned_us`` may be among those.
 ledger_head = Table(
     "ledger_head",
     metadata,
@@ -176,6 +177,7 @@ ledger_head = Table(
     Column("hash", LargeBinary(32), nullable=False),
     Column("pruned_seq", BigInteger, nullable=False),
     Column("pruned_hash", LargeBinary(32), nullable=False),
+    Column("pruned_us", BigInteger, nullable=False),
 )
 
 # Sums of the entries by the UTC day of their admission (days since 1970); they stay when entries are pruned.

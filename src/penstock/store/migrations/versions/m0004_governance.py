@@ -228,6 +228,7 @@ def _ledger_head() -> None:
         sa.Column("hash", sa.LargeBinary(32), nullable=False),
         sa.Column("pruned_seq", sa.BigInteger, nullable=False),
         sa.Column("pruned_hash", sa.LargeBinary(32), nullable=False),
+        sa.Column("pruned_us", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_ledger_head"),
     )
 
@@ -304,8 +305,8 @@ def _app_policies() -> None:
 
 def _heads() -> None:
     op.execute("INSERT INTO governance_revision (id, revision) VALUES (1, 0)")
-    head = sa.table("ledger_head", *(sa.column(name) for name in ("id", "seq", "hash", "pruned_seq", "pruned_hash")))
-    op.bulk_insert(head, [{"id": 1, "seq": 0, "hash": bytes(32), "pruned_seq": 0, "pruned_hash": bytes(32)}])
+    first = {"id": 1, "seq": 0, "hash": bytes(32), "pruned_seq": 0, "pruned_hash": bytes(32), "pruned_us": 0}
+    op.bulk_insert(sa.table("ledger_head", *(sa.column(name) for name in first)), [first])
 
 
 def _append_only() -> None:

@@ -1,0 +1,320 @@
+"""The ledger in both databases: one entry per request, one charge per idempotency id, a chain, and sums that fit."""
+
+import threading
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert, select, text, update
+
+from penstock.domain.catalogue import Rate
+from penstock.domain.chain import FIELDS, GENESIS, canonical, link, values_of
+from penstock.domain.limits import Budget, Scope
+from penstock.domain.money import price_version
+from penstock.domain.usage import Usage
+from penstock.store.database import Database
+from penstock.store.governance import (
+    answers,
+    budget_periods,
+    budgets,
+    leases,
+    ledger_days,
+    ledger_entries,
+    price_versions,
+)
+from penstock.store.metering.expiry import drop_expired
+from penstock.store.metering.ledger import DAY_SUMS, LedgerStore
+from penstock.store.metering.verify import verify
+from penstock.store.nouns.audit import AuditStore
+from tests.ledger.entries import DAY_US, NOW_US, entry
+
+NOW = "2026-11-23"
+SINCE = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+@pytest.fixture
+def ledger(db: Database) -> LedgerStore:
+    return LedgerStore(db)
+
+
+def sums(db: Database) -> dict[str, int]:
+    """All sums of days together."""
+    with db.read() as connection:
+        rows = connection.execute(select(*(ledger_days.c[name] for name in DAY_SUMS))).all()
+    return {name: sum(values) for name, values in zip(DAY_SUMS, zip(*rows, strict=True), strict=True)}
+
+
+def tamper(db: Database, *statements: str) -> None:
+    """Changes what nobody may change, past the triggers."""
+    with db.write() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.execute(text("DROP TRIGGER ledger_entries_no_update"))
+            connection.execute(text("DROP TRIGGER ledger_entries_no_delete"))
+        else:
+            connection.execute(text("ALTER TABLE ledger_entries DISABLE TRIGGER ALL"))
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+_values = st.tuples(
+    *(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(max_size=8)
+        for _ in range(4)
+    )
+)
+
+
+@given(one=_values, other=_values)
+def test_different_entries_have_different_bytes_and_hashes(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    same = [(type(value), repr(value)) for value in one] == [(type(value), repr(value)) for value in other]
+    assert (canonical(one) == canonical(other)) == same
+    assert (link(GENESIS, one) == link(GENESIS, other)) == same
+    assert link(GENESIS, one) != link(link(GENESIS, other), one)
+
+
+def test_the_chain_covers_every_column_of_an_entry() -> None:
+    assert {*FIELDS, "hash"} == {column.name for column in ledger_entries.c}
+    assert len(values_of(entry(1), 1)) == len(FIELDS)
+
+
+def test_the_bytes_of_an_entry_are_what_they_always_were() -> None:
+    hashed = link(GENESIS, values_of(entry(1), 1)).hex()
+    assert hashed == "a98a67688de2d96b1dbff26ad4909f865af8bcd6d10933fb63a7a24c4e261f36"
+
+
+def test_an_entry_is_read_back_as_it_was_written(db: Database, ledger: LedgerStore) -> None:
+    odd = entry(
+        2,
+        target=None,
+        stand_in="smol",
+        stream=True,
+        outcome="upstream_closed",
+        usage=Usage(input_tokens=2**40, estimated=True),
+        cached_answer=True,
+        raw_usage='{"prompt_tokens": "\u20ac"}',
+        price_version=None,
+        amount_nanos=0,
+        cost_nanos=None,
+        cost_currency=None,
+        queued_ms=0.1,
+        first_event_ms=1e-9,
+        total_ms=3.0,
+        attempts='[["p/m","completed",null,1.0]]',
+        idempotency_id=b"\0" * 32,
+    )
+    assert ledger.append([entry(1), odd]).inserted == 2
+    read = ledger.entries()
+    assert [msgspec.structs.replace(one, seq=0, hash=b"") for one in read] == [entry(1), odd]
+    assert [one.seq for one in read] == [1, 2]
+    assert ledger.head() == (2, read[1].hash)
+    assert ledger.entries(after=1) == read[1:]
+    assert verify(db).faults == ()
+
+
+def test_a_request_has_one_entry_however_often_it_is_appended(db: Database, ledger: LedgerStore) -> None:
+    assert ledger.append([entry(1), entry(2), entry(1, amount_nanos=99)]).inserted == 2
+    assert ledger.append([entry(2), entry(3)]).inserted == 1
+    assert ledger.append([entry(2), entry(3)]).inserted == 0
+    assert [one.request_id for one in ledger.entries()] == ["req_1", "req_2", "req_3"]
+    assert sums(db) | {"cost_nanos": 0} == {
+        "requests": 3, "failed": 0, "estimated": 0, "input_tokens": 30, "cached_input_tokens": 12,
+        "cache_write_tokens": 0, "output_tokens": 60, "reasoning_tokens": 0, "amount_nanos": 90, "cost_nanos": 0,
+    }  # fmt: skip
+
+
+def test_two_ledgers_on_one_database_make_one_chain(db: Database) -> None:
+    def ship(start: int) -> None:
+        for first in range(start, start + 100, 10):
+            LedgerStore(db).append([entry(number) for number in range(first, first + 10)])
+
+    threads = [threading.Thread(target=ship, args=(start,)) for start in (0, 50, 100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    verified = verify(db)
+    assert (verified.entries, verified.last, verified.faults) == (200, 200, ())
+
+
+def test_an_idempotency_id_is_charged_once_in_its_window(db: Database) -> None:
+    ledger = LedgerStore(db, idempotency_window_s=3600)
+    key = b"k" * 32
+    ledger.append([entry(1, idempotency_id=key), entry(2, idempotency_id=key)])
+    ledger.append([entry(3, idempotency_id=key), entry(4, idempotency_id=b"o" * 32), entry(5)])
+    ledger.append([entry(6, idempotency_id=key, admitted_us=NOW_US + 3600 * 10**6 + 10)])
+    assert [one.amount_nanos for one in ledger.entries()] == [30, 0, 0, 30, 30, 30]
+    assert sums(db)["amount_nanos"] == 120
+    assert verify(db).faults == ()
+
+
+def test_money_that_is_spent_is_no_longer_held(db: Database, ledger: LedgerStore) -> None:
+    rows = [
+        {"counter": counter, "holder": holder, "granted": 100, "seq": 1, "last_grant": 0, "expires_s": 9e9}
+        for counter, holder in (("b:x:", "w"), ("b:y:", "w"), ("b:x:", "other"), ("r:app:a:", "w"))
+    ]
+    with db.write() as connection:
+        connection.execute(insert(leases), rows)
+    held = {"req_1": ("b:x:",), "req_2": ("b:x:", "b:y:")}
+    ledger.append([entry(1), entry(2)], holder="w", money=held)
+    ledger.append([entry(1), entry(2)], holder="w", money=held)
+    query = select(leases.c.counter, leases.c.holder, leases.c.granted)
+    with db.read() as connection:
+        found = {(row.counter, row.holder): row.granted for row in connection.execute(query)}
+    assert found == {("b:x:", "w"): 40, ("b:y:", "w"): 70, ("b:x:", "other"): 100, ("r:app:a:", "w"): 100}
+    ledger.release("w")
+    with db.read() as connection:
+        assert {tuple(row[:2]) for row in connection.execute(query)} == {("b:x:", "other"), ("r:app:a:", "w")}
+
+
+def test_a_crossed_threshold_is_an_audit_event_of_the_same_transaction(db: Database) -> None:
+    class Crossed(msgspec.Struct):
+        budget: Budget
+        percent: int
+        starts_on: str
+
+    budget = Budget(id="b", scope=Scope.APP, subject_id="app", period="day", amount_nanos=40)
+
+    def spend(_connection: Any, entries: Any) -> list[Crossed]:
+        return [Crossed(budget, 50, NOW)] if any(one.request_id == "req_1" for one in entries) else []
+
+    ledger = LedgerStore(db, spend=spend)
+    assert [crossing.percent for crossing in ledger.append([entry(1)]).crossed] == [50]
+    assert ledger.append([entry(1), entry(2)]).crossed == ()
+    (event,) = AuditStore(db).list()
+    assert (event.action, event.object_id, event.after) == (
+        "budget.alert", "b", {"percent": 50, "period": "day", "starts_on": NOW}
+    )  # fmt: skip
+
+
+def test_what_a_price_version_says_is_kept_once(db: Database, ledger: LedgerStore) -> None:
+    one, two = Rate(input=Decimal("0.5"), output=Decimal(1)), Rate(input=Decimal(3), output=Decimal("0.10"))
+    ledger.note_rates([one])
+    ledger.note_rates([one, two, two])
+    with db.read() as connection:
+        rows = connection.execute(select(price_versions.c.version, price_versions.c.rate)).all()
+    assert {version: msgspec.convert(rate, Rate, strict=False) for version, rate in rows} == {
+        price_version(one): one,
+        price_version(two): two,
+    }
+
+
+@pytest.mark.parametrize(
+    ("sql", "broken", "word"),
+    [
+        ("UPDATE ledger_entries SET amount_nanos = 1 WHERE seq = 3", 3, "changed"),
+        ("UPDATE ledger_entries SET outcome = 'other' WHERE seq = 5", 5, "changed"),
+        ("DELETE FROM ledger_entries WHERE seq = 4", 4, "missing"),
+        ("DELETE FROM ledger_entries WHERE seq = 6", 6, "missing"),
+        ("UPDATE ledger_head SET seq = 5", 6, "not the one"),
+    ],
+)
+def test_what_was_changed_in_the_ledger_is_found_and_named(
+    db: Database, ledger: LedgerStore, sql: str, broken: int, word: str
+) -> None:
+    ledger.append([entry(number) for number in range(1, 7)])
+    tamper(db, sql)
+    verified = verify(db)
+    assert verified.broken == broken
+    assert word in verified.faults[0]
+
+
+def test_an_entry_that_is_changed_or_removed_is_refused_by_the_database(db: Database, ledger: LedgerStore) -> None:
+    ledger.append([entry(1)])
+    for statement in (update(ledger_entries).values(amount_nanos=1), delete(ledger_entries)):
+        with pytest.raises(Exception, match="append-only"), db.write() as connection:
+            connection.execute(statement)
+
+
+def test_a_changed_sum_is_found_and_named(db: Database, ledger: LedgerStore) -> None:
+    ledger.append([entry(1), entry(2, admitted_us=NOW_US + DAY_US)])
+    with db.write() as connection:
+        connection.execute(update(ledger_days).where(ledger_days.c.day == 20_001).values(output_tokens=21))
+    (fault,) = verify(db).faults
+    assert "day 20001" in fault
+    assert "output_tokens is 21 in the sums and 20 in the entries" in fault
+
+
+def test_sums_without_entries_and_entries_without_sums_are_found(db: Database, ledger: LedgerStore) -> None:
+    ledger.append([entry(1), entry(2, admitted_us=NOW_US + DAY_US)])
+    with db.write() as connection:
+        connection.execute(update(ledger_days).where(ledger_days.c.day == 20_001).values(day=20_003))
+    faults = verify(db).faults
+    assert any("day 20001" in fault and "requests is 0 in the sums" in fault for fault in faults)
+    assert any("day 20003" in fault and "requests is 1 in the sums and 0" in fault for fault in faults)
+
+
+def test_a_budget_that_is_not_the_sum_of_its_days_is_found(db: Database, ledger: LedgerStore) -> None:
+    ledger.append([entry(1), entry(2, admitted_us=NOW_US + 5 * DAY_US), entry(3, app_id="other", key_id="k2")])
+    day = {"scope": "app", "subject_id": "app", "model": "", "currency": "USD", "amount_nanos": 100, "alerts": []}
+    written = {"origin": "operator", "updated_by": "o", "created_at": SINCE, "updated_at": SINCE}
+    with db.write() as connection:
+        for name, period, starts_on, spent in (
+            ("b1", "day", "2024-10-04", 30), ("b2", "total", "", 60), ("b3", "week", "2024-09-30", 30),
+            ("b4", "month", "2024-10-01", 61),
+        ):  # fmt: skip
+            connection.execute(insert(budgets).values(id=name, period=period, **day, **written))
+            connection.execute(
+                insert(budget_periods).values(budget_id=name, starts_on=starts_on, spent_nanos=spent, alerted=0)
+            )
+    (fault,) = verify(db).faults
+    assert fault == "budget of app app for 2024-10-01: spent is 61 in the budget and 60 in the sums of days"
+
+
+def test_old_entries_are_removed_their_sums_stay_and_the_rest_still_verifies(db: Database, ledger: LedgerStore) -> None:
+    ledger.append([entry(number, admitted_us=NOW_US + number // 4 * DAY_US) for number in range(12)])
+    before = sums(db)
+    kept = NOW_US + DAY_US + 5
+    assert [ledger.prune(kept, most=3), ledger.prune(kept, most=3), ledger.prune(kept, most=3)] == [3, 1, 0]
+    assert [one.seq for one in ledger.entries()] == list(range(5, 13))
+    assert sums(db) == before
+    assert ledger.append([entry(99)]).inserted == 1
+    verified = verify(db)
+    assert (verified.entries, verified.last, verified.faults) == (9, 13, ())
+    assert ledger.prune(NOW_US + 90 * DAY_US) == 9
+    assert (verify(db).entries, verify(db).faults) == (0, ())
+    ledger.append([entry(100)])
+    with pytest.raises(Exception, match="append-only"), db.write() as connection:
+        connection.execute(delete(ledger_entries))
+
+
+def test_a_changed_sum_of_a_day_without_its_entries_is_no_less_than_what_is_left(
+    db: Database, ledger: LedgerStore
+) -> None:
+    # The second is admitted on the first day too, and comes behind one of the next day: it stays.
+    ledger.append([entry(1), entry(2, admitted_us=NOW_US + DAY_US), entry(3, amount_nanos=7)])
+    assert ledger.prune(NOW_US + DAY_US) == 1
+    assert verify(db).faults == ()
+    with db.write() as connection:
+        connection.execute(update(ledger_days).where(ledger_days.c.day == 20_000).values(amount_nanos=6))
+    (fault,) = verify(db).faults
+    assert "amount_nanos is 6 in the sums and 7" in fault
+
+
+def test_answers_go_when_their_time_is_over(db: Database) -> None:
+    row = {
+        "kind": "cache", "app_id": "a", "fingerprint": b"f", "state": "done", "owner": "w", "attempt": 1,
+        "request_id": "r", "status": 200, "headers": [], "alive_s": 1.0, "created_s": 1.0,
+    }  # fmt: skip
+    with db.write() as connection:
+        connection.execute(insert(answers), [row | {"id": bytes([n]) * 32, "expires_s": float(n)} for n in range(9)])
+    assert [drop_expired(db, 6.5, most=4), drop_expired(db, 6.5, most=4), drop_expired(db, 6.5)] == [4, 3, 0]
+    with db.read() as connection:
+        assert sorted(connection.execute(select(answers.c.expires_s)).scalars()) == [7.0, 8.0]
+
+
+def test_a_database_that_is_away_takes_nothing_half(tmp_path: Path) -> None:
+    db = Database.open(tmp_path / "penstock.db")
+
+    def fails(_connection: Any, _entries: Any) -> list[Any]:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        LedgerStore(db, spend=fails).append([entry(1)])
+    assert LedgerStore(db).head() == (0, GENESIS)
+    assert verify(db).days == 0
+    db.close()
