@@ -21,11 +21,15 @@ from bench.answers import PLAIN_MARK, plain_answer
 from bench.contestants import MODEL, Running, body_text, request_text
 from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
 from penstock.domain.ids import secret_hash
+from penstock.domain.limits import LeaseAsk, LeaseGrant, Shared
 from penstock.domain.platform import Principal
-from penstock.gateway.admit import Admission, Recent, admit
+from penstock.gateway.admit import Admission, Recent, admit, admitted
 from penstock.gateway.authenticate import authenticate, bearer_key
 from penstock.gateway.dispatch import bound, dispatch
 from penstock.gateway.endpoints import Gateway
+from penstock.gateway.limits.defaults import defaults
+from penstock.gateway.limits.governor import governor
+from penstock.gateway.limits.shared import SharedRules
 from penstock.gateway.pages import Health
 from penstock.gateway.pipeline import Line
 from penstock.gateway.ranges import check_ranges
@@ -36,10 +40,11 @@ from penstock.gateway.routing.board import Board
 from penstock.gateway.snapshot import KeySnapshot
 from penstock.gateway.wire import parse_chat
 from penstock.ledger.journal import Journal
+from penstock.ledger.leases import Leases
 from penstock.providers.catalogue import build_catalogue
 from penstock.providers.openai.adapter import OpenAIAdapter
 from penstock.providers.transport import Endpoint, Transport
-from penstock.settings.tree import ModelRow, ProviderRow, Settings, TargetRow
+from penstock.settings.tree import LimitsSettings, ModelRow, ProviderRow, Settings, TargetRow
 from penstock.web.http1 import HttpConnection
 from penstock.web.hub import HttpLimits, Hub
 from penstock.web.server import refusal
@@ -116,6 +121,24 @@ async def _send(_: dict[str, Any]) -> None:
     return None
 
 
+class _Nothing:
+    """A store without limits."""
+
+    def shared(self) -> Shared:
+        return Shared(revision=0)
+
+    def revision(self) -> int:
+        return 0
+
+    def exchange(
+        self, holder: str, asks: Sequence[LeaseAsk], /, *, lease_s: float, money_lease_s: float
+    ) -> list[LeaseGrant]:
+        return [LeaseGrant(granted=ask.wants, left=ask.wants) for ask in asks]
+
+    def leave(self, holder: str, /) -> None:
+        return None
+
+
 class Bench:
     """One gateway line wired to stubs."""
 
@@ -130,7 +153,12 @@ class Bench:
         self.keys = KeySnapshot(_Keys())
         self.recent = Recent()
         self.board = Board(folder)
-        line = Line(self.catalogue, self.adapters, self.journal, "heroku-inf-000000", self.recent, self.board)
+        self.leases = Leases(_Nothing(), self.journal.holder)
+        rules = defaults(LimitsSettings(), (), (), catalogue=self.catalogue)
+        governing = governor(self.leases, SharedRules(_Nothing()), rules)
+        line = Line(
+            self.catalogue, self.adapters, self.journal, "heroku-inf-000000", self.recent, self.board, governing
+        )
         self.app = Gateway(line, self.keys, Health(self.keys, {}, self.board), max_body_bytes=1 << 20)
         self.model = self.catalogue.get(MODEL)
         self.parsed = parse_chat(_BODY)
@@ -138,15 +166,8 @@ class Bench:
 
     def admitted(self) -> Admission:
         """The admit stage."""
-        chat = self.parsed.chat
-        return admit(
-            _PRINCIPAL,
-            chat,
-            self.catalogue,
-            journal=self.journal,
-            request_id="req_0123456789abcdef00000001",
-            recent=self.recent,
-        )
+        record = admitted(_PRINCIPAL, self.parsed.chat, self.model, request_id="req_0123456789abcdef00000001")
+        return admit(record, self.model, journal=self.journal, recent=self.recent)
 
     async def authenticated(self) -> None:
         """The authenticate stage."""

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -102,7 +103,7 @@ def test_a_key_comes_with_what_is_set_on_all_that_it_stands_for(stores: Stores) 
         stores.budgets.put(budget_of(scope, id_, period="day", origin="default"))
     stores.limits.put(limit_of(Scope.MODEL, "m"))
     with stores.db.write() as connection:
-        policy = {"weight": 3, "reserve_percent": 20, "cache_ttl_s": 60, "content_days": None}
+        policy: dict[str, Any] = {"weight": 3, "reserve_percent": 20, "cache_ttl_s": 60, "content_days": None}
         connection.execute(insert(app_policies).values(app_id=attachment.app_id, updated_at=NOW, **policy))
     found = principal(stores, key)
     assert (found.addon_name, found.policy) == (attachment.addon_name, Policy(**policy))

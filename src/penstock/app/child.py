@@ -65,6 +65,8 @@ async def _gateway(boot: Boot, lifeline: Lifeline) -> None:
         asyncio.create_task(parts.keys.follow()),
         asyncio.create_task(parts.keys.underway.expire()),
         asyncio.create_task(parts.keys.uses.follow()),
+        asyncio.create_task(parts.leases.follow()),
+        asyncio.create_task(parts.shared.follow()),
         asyncio.create_task(_sync_journal(parts.journal.sync, boot.settings.journal.fsync_s)),
     ]
     # What was made at start lives as long as the worker: keep it out of every collection.

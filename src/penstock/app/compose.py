@@ -7,12 +7,18 @@ from penstock.app.home import Home, open_database
 from penstock.app.serving.upstreams import Upstreams
 from penstock.gateway.admit import Recent
 from penstock.gateway.endpoints import Gateway
+from penstock.gateway.limits.defaults import defaults
+from penstock.gateway.limits.governor import governor
+from penstock.gateway.limits.shared import SharedRules
 from penstock.gateway.pages import Health
 from penstock.gateway.pipeline import Line
 from penstock.gateway.routing.board import Board
 from penstock.gateway.routing.breaker import BreakerRules
 from penstock.gateway.snapshot import KeySnapshot
 from penstock.ledger.journal import Journal
+from penstock.ledger.leases import Leases
+from penstock.store.metering.governance import GovernanceStore
+from penstock.store.metering.leases import LeaseStore
 from penstock.store.nouns.keys import KeyStore
 
 
@@ -26,6 +32,15 @@ class GatewayParts:
         self.journal = Journal(Home(settings.home).journal, rotate_bytes=settings.journal.rotate_bytes)
         self.upstreams = Upstreams(boot.engines)
         self.board = Board(Home(settings.home).run)
+        limits = settings.limits
+        self.leases = Leases(
+            LeaseStore(self.db),
+            self.journal.holder,
+            lease_s=limits.lease_s,
+            money_lease_s=limits.money_lease_s,
+            on_outage=limits.on_outage,
+        )
+        self.shared = SharedRules(GovernanceStore(self.db), poll_s=settings.gateway.snapshot_poll_s)
         self._recent = Recent()
         self._fingerprint = fingerprint(settings.home)
         health = Health(self.keys, {engine.provider: engine.base for engine in boot.engines}, self.board)
@@ -44,9 +59,11 @@ class GatewayParts:
         self.app.line = self._line(serving)
 
     async def aclose(self) -> None:
-        """Close connections, then the journal, then write the last uses of keys and close the database."""
+        """Close connections, give back what is held of limits, close the journal, then write the last uses of keys and
+        close the database."""
         await self.upstreams.aclose()
         self.board.close()
+        await self.leases.aclose()
         self.journal.close()
         await self.keys.uses.flush()
         self.db.close()
@@ -64,6 +81,11 @@ class GatewayParts:
             fingerprint=self._fingerprint,
             recent=self._recent,
             board=self.board,
+            governor=governor(
+                self.leases,
+                self.shared,
+                defaults(serving.limits, serving.limit_defaults, serving.budget_defaults, catalogue=catalogue),
+            ),
         )
 
 

@@ -132,7 +132,7 @@ class Admission:
             raise
         if self._held is not None:
             tokens = settlement.input_tokens + settlement.output_tokens
-            self._held.settle(tokens, settlement.amount_nanos)
+            self._held.settle(tokens, settlement.amount_nanos, age_s=settlement.total_ms / 1000)
         if outcome == "completed":
             self._recent[self.model.id].append(settlement)
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from penstock.app.boot import EngineAddress, Serving, Upstream
+from penstock.app.serving.defaults import check_defaults
 from penstock.app.serving.stored import stored_secrets
 from penstock.domain.catalogue import Catalogue
 from penstock.engine.weights import Weights
@@ -39,6 +40,7 @@ def plan(
         LocalModel(id=engine.model_id, context_window=engine.context, provider=engine.provider) for engine in engines
     ]
     made = Plan(build_catalogue(settings, local, providers), providers)
+    check_defaults(settings, made.catalogue)
     rows = {row.name: number for number, row in enumerate(settings.provider)}
     for name in {**rows, **dict.fromkeys(provider.spec.name for provider in made.needed())}:
         try:

@@ -19,7 +19,7 @@ _log = logging.getLogger("penstock.app")
 # A file counts as changed when two looks in a row see the same new one: between them, it was being written.
 _LOOK_S = 0.5
 # What a reload changes; everything else is read once, at the start.
-_LIVE = ("provider", "model", "upstream", "limit", "budget", "limits")
+_LIVE = ("provider", "model", "upstream", "limit", "budget")
 _NOT_TAKEN = (SettingsError, CatalogueError, StoreError, OSError)
 
 # Time and size by name.

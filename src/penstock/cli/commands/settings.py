@@ -28,6 +28,8 @@ def show(config: Path | None, json_: bool) -> None:
         return
     output.table(("Setting", "Environment", "Value"), [(*row[:2], _spelled(row[2])) for row in rows])
     rows_of = {"provider": [row.name for row in loaded.provider], "model": [row.id for row in loaded.model]}
+    rows_of["limit"] = [f"{row.scope} {row.model or ''}".strip() for row in loaded.limit]
+    rows_of["budget"] = [f"{row.scope} {row.model or ''} {row.amount} a {row.period}" for row in loaded.budget]
     for kind, names in rows_of.items():
         if names:
             output.value(f"\n[[{kind}]]: {', '.join(names)}")

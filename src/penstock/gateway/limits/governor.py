@@ -251,8 +251,9 @@ class Held:
         made = self.bounds
         return parsed if made is None or made.send is None else with_max_tokens(parsed, made.send)
 
-    def settle(self, tokens: int, amount: int) -> None:
-        """The request has ended: it used so many tokens and is charged so much, in 10^-9."""
+    def settle(self, tokens: int, amount: int, *, age_s: float = 0.0) -> None:
+        """The request has ended, ``age_s`` seconds after it took what it holds: it used so many tokens and is charged
+        so much, in 10^-9."""
         if self.ended:
             return
         self.ended = True
@@ -260,7 +261,7 @@ class Held:
         for rule in rules.permits[: self.permits]:
             leases.put_back(rule.counter, 1)
         for rule in rules.tokens[: self.rates]:
-            leases.correct(rule.counter, tokens - self.need.tokens)
+            leases.correct(rule.counter, tokens - self.need.tokens, age_s=age_s)
         for rule in rules.money[: self.budgets]:
             leases.spend(rule.counter, self.money, amount)
 
