@@ -104,7 +104,7 @@ def test_no_child_holds_the_secret_of_a_provider_in_its_environment(tmp_path: Pa
     with serving(tmp_path, Path(sys.executable), "--config", str(config), **{SECRET: "s3cret"}) as server:
         family = children(server)
         holders = [pid for pid in family if b"s3cret" in Path(f"/proc/{pid}/environ").read_bytes()]
-        assert (len(family), holders) == (3, [])
+        assert (len(family), holders) == (4, [])
         assert b"HOME=" in Path(f"/proc/{max(family)}/environ").read_bytes()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
@@ -176,7 +176,7 @@ def test_a_master_key_from_the_environment_reaches_no_child_through_it(tmp_path:
     flags = ("--set", "engine.enabled=false")
     with serving(tmp_path, Path(sys.executable), *flags, PENSTOCK_SECRETS_MASTER_KEY=key) as server:
         family = children(server)
-        assert len(family) == 2
+        assert len(family) == 3
         assert not [pid for pid in family if key.encode() in Path(f"/proc/{pid}/environ").read_bytes()]
         assert not (server.home / "master.key").exists()
         server.process.send_signal(signal.SIGTERM)

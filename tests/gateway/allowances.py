@@ -57,11 +57,11 @@ class MemoryLeases:
         self.used[counter.id] = self.used.get(counter.id, 0) + units
         return units
 
-    def put_back(self, counter: Counter, units: int) -> None:
+    def put_back(self, counter: Counter, units: int, *, age_s: float = 0.0) -> None:
         assert 0 < units <= self.used[counter.id]
         self.used[counter.id] -= units
 
-    def correct(self, counter: Counter, units: int) -> None:
+    def correct(self, counter: Counter, units: int, *, age_s: float = 0.0) -> None:
         self.used[counter.id] += units
 
     def spend(self, counter: Counter, held: int, spent: int) -> None:

@@ -53,7 +53,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """A child's whole configuration. ``listener`` is the number of the inherited listening socket."""
 
-    role: Literal["gateway", "control"]
+    role: Literal["gateway", "control", "ledger"]
     settings: Settings
     listener: int
     gateway_url: str

@@ -1,4 +1,4 @@
-"""The entry of a gateway worker and of the control plane: ``python -m penstock.app.child``, told what to be on stdin.
+"""The entry of a gateway worker, the control plane and the ledger: ``python -m penstock.app.child``, told on stdin.
 
 Ends with the supervisor: by SIGTERM with a drain, and by itself when stdin closes because the supervisor is gone.
 """
@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -22,6 +23,7 @@ from penstock.web.server import Server
 
 _log = logging.getLogger("penstock.app")
 _ORPHAN_DRAIN_S = 2.0
+_LEDGER_NICE = 10
 
 
 def main() -> int:
@@ -35,7 +37,7 @@ def main() -> int:
         return 0
     boot = msgspec.json.decode(line, type=Boot)
     set_up_logging(boot.settings.log.level)
-    run = _gateway if boot.role == "gateway" else _control
+    run = {"gateway": _gateway, "control": _control, "ledger": _ledger}[boot.role]
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(run(boot, lifeline))
@@ -93,6 +95,18 @@ async def _control(boot: Boot, lifeline: Lifeline) -> None:
         parts.close()
 
 
+async def _ledger(boot: Boot, lifeline: Lifeline) -> None:
+    from penstock.app.ledger import LedgerParts  # noqa: PLC0415 - a gateway worker does without it
+
+    # Answers come first: the ledger may lag, the journal keeps everything for it.
+    os.nice(_LEDGER_NICE)
+    parts = LedgerParts(boot)
+    try:
+        await _until_stopped(parts, lifeline, parts.apply)
+    finally:
+        parts.close()
+
+
 def _limits(boot: Boot) -> HttpLimits:
     gateway = boot.settings.gateway
     return HttpLimits(
@@ -104,7 +118,15 @@ def _limits(boot: Boot) -> HttpLimits:
     )
 
 
-async def _until_stopped(server: Server, lifeline: Lifeline, apply: Callable[[Serving], None]) -> None:
+class _Runs(Protocol):
+    """A server, or the ledger: runs until it is stopped and done."""
+
+    async def run(self, ready: Callable[[], None]) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+async def _until_stopped(server: _Runs, lifeline: Lifeline, apply: Callable[[Serving], None]) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.stop)
 

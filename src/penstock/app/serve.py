@@ -35,6 +35,7 @@ from penstock.store.errors import StoreError
 _log = logging.getLogger("penstock.app")
 _MARGIN_S = 3.0
 _CONTROL = "control plane"
+_LEDGER = "ledger"
 _STARTUP_ERRORS = (
     SettingsError,
     HomeError,
@@ -142,6 +143,8 @@ class Supervisor:
         }
         control_boot = msgspec.structs.replace(boot, **own)
         self._children.append(ChildProcess(control_boot, name=_CONTROL))
+        ledger_boot = msgspec.structs.replace(boot, role="ledger", serving=_without_upstreams(boot.serving))
+        self._children.append(ChildProcess(ledger_boot, name=_LEDGER))
         async with _together() as group:
             for child in self._children:
                 group.create_task(child.start())
@@ -155,7 +158,7 @@ class Supervisor:
     async def _tell(self, new: Serving) -> list[str]:
         """Hand a new configuration to every child; what those say that cannot apply it."""
         plain = _without_upstreams(new)
-        told = [child.tell(plain if child.name == _CONTROL else new) for child in self._children]
+        told = [child.tell(plain if child.name in (_CONTROL, _LEDGER) else new) for child in self._children]
         said = zip(self._children, await asyncio.gather(*told), strict=True)
         return [f"{child.name}: {refusal}" for child, refusal in said if refusal]
 
@@ -180,8 +183,11 @@ class Supervisor:
         if self._children:
             with contextlib.suppress(OSError):
                 print(f"penstock: stopping; open answers may take up to {bound_s:.0f} s", file=sys.stderr)
-        drains = (child.drain(bound_s + _MARGIN_S) for child in self._children)
-        ends = [*await asyncio.gather(*drains, return_exceptions=True)]
+        ends: list[BaseException | None] = []
+        # The ledger last: then it has all that the workers wrote.
+        for last in (False, True):
+            drains = (child.drain(bound_s + _MARGIN_S) for child in self._children if (child.name == _LEDGER) is last)
+            ends += await asyncio.gather(*drains, return_exceptions=True)
         ends += await asyncio.gather(self._engines.stop(), return_exceptions=True)
         for failure in filter(None, ends):
             _log.error("stopping: %s: %s", type(failure).__name__, failure)

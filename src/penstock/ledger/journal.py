@@ -2,7 +2,7 @@
 
 Record: length (4 bytes, big endian), CRC-32 of the payload (4 bytes), payload (MessagePack). A record that write(2)
 has taken survives kill -9 of the process; ``fsync`` bounds what a power cut can take. A torn last record is
-recognised by its length or checksum and ends the reading of that file.
+recognised by its length or checksum (files.py).
 """
 
 import fcntl
@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 _HEADER = struct.Struct(">II")
-_MAX_RECORD = 1024 * 1024
+HEADER_BYTES = _HEADER.size
+MAX_RECORD = 1024 * 1024
 
 
 class JournalError(Exception):
@@ -120,6 +121,9 @@ class Journal:
     def append(self, record: Record) -> None:
         """Write one record. Raises JournalError when the disk does not take it whole; nothing partial stays."""
         payload = _encoder.encode(record)
+        if len(payload) > MAX_RECORD and isinstance(record, Settled):
+            # No reader takes it for a record; only what an upstream said of itself can be that long.
+            payload = _encoder.encode(msgspec.structs.replace(record, raw_usage=None))
         data = _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
         try:
             if self._size + len(data) > self._rotate_bytes and self._size:
@@ -166,15 +170,31 @@ class Journal:
         os.close(full)
 
 
+def payload_at(data: bytes, position: int) -> bytes | None:
+    """The payload of the whole, undamaged record that begins there; None where there is none (yet)."""
+    start = position + HEADER_BYTES
+    if start > len(data):
+        return None
+    length, checksum = _HEADER.unpack_from(data, position)
+    # Zeros, such as a power cut leaves at the end of a file, have the checksum of nothing.
+    if not 0 < length <= MAX_RECORD:
+        return None
+    payload = data[start : start + length]
+    return payload if len(payload) == length and zlib.crc32(payload) == checksum else None
+
+
+def decode(payload: bytes) -> Record | None:
+    """The record; None for one of a kind that this version does not know."""
+    try:
+        return _decoder.decode(payload)
+    except msgspec.DecodeError:
+        return None
+
+
 def read_journal(path: Path) -> Iterator[Record]:
-    """Records of one file in the order written; stops at a torn or damaged record."""
+    """Records of one file in the order written; stops at a torn or damaged record (files.py goes on behind it)."""
     data = path.read_bytes()
     position = 0
-    while position + _HEADER.size <= len(data):
-        length, checksum = _HEADER.unpack_from(data, position)
-        start = position + _HEADER.size
-        payload = data[start : start + length]
-        if length > _MAX_RECORD or len(payload) != length or zlib.crc32(payload) != checksum:
-            return
+    while (payload := payload_at(data, position)) is not None:
         yield _decoder.decode(payload)
-        position = start + length
+        position += HEADER_BYTES + len(payload)
