@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from penstock.control.context import ControlContext
 from penstock.domain.access import Role
 from penstock.domain.catalogue import Catalogue, Model, Target
 from penstock.domain.ids import new_operator_token, secret_hash
+from penstock.domain.limits import Limits
 from penstock.domain.platform import Actor, AuditEvent, Principal
+from penstock.settings.tree import BudgetDefault, LimitDefault
 from penstock.store.database import Database
 from penstock.store.nouns.stores import Stores
 from penstock.web.api import AsgiApp, refusal
@@ -31,7 +33,13 @@ GATEWAY = "http://127.0.0.1:8400"
 SERVED = (Target(provider="someone", model="it"),)
 CATALOGUE = Catalogue(
     (
-        Model(id="chat-large", owner="someone", aliases=("chat-large-latest",), targets=SERVED),
+        Model(
+            id="chat-large",
+            owner="someone",
+            aliases=("chat-large-latest",),
+            targets=SERVED,
+            plan_limits=Limits(requests_per_minute=150, tokens_per_minute=800_000),
+        ),
         Model(id="chat-small", owner="someone", regions=("us",), targets=SERVED),
         Model(id="embed-one", owner="someone", type=("text-to-embedding",), targets=SERVED),
         Model(id="image-one", owner="someone", type=("text-to-image",)),
@@ -152,9 +160,10 @@ def running_plane(
     clock: Callable[[], float] | None = None,
     trusted_proxies: tuple[str, ...] = (),
     database: str | None = None,
+    defaults: Sequence[LimitDefault | BudgetDefault] = (),
 ) -> Iterator[Plane]:
     """The whole control plane over a new database: a file in ``home``, or the one at the URL ``database``. ``clock``
-    is that of the slowing of sign-ins."""
+    is that of the slowing of sign-ins; ``defaults`` are rows of the configuration."""
     db = Database.open(database or home / "penstock.db", home=home)
     token = ensure_operator(db, home, EMAIL)
     context = ControlContext(
@@ -164,6 +173,8 @@ def running_plane(
         revocation_s=revocation_s,
         trusted_proxies=trusted_proxies,
         clock=clock or fast_clock(),
+        limit_defaults=tuple(row for row in defaults if isinstance(row, LimitDefault)),
+        budget_defaults=tuple(row for row in defaults if isinstance(row, BudgetDefault)),
     )
     try:
         with (

@@ -7,7 +7,21 @@ from hypothesis import strategies as st
 from tests.control.plane import Plane
 
 DOCUMENTED = {200, 201, 400, 404, 422}
-FIELDS = ("name", "region", "stack", "plan", "attachment", "config", "addon", "app", "addon_attachment", "force", "A_B")
+BOUNDED = ("model", "key", "amount", "period", "currency", "alerts", "max_tokens", "requests_per_minute")
+FIELDS = (
+    "name",
+    "region",
+    "stack",
+    "plan",
+    "attachment",
+    "config",
+    "addon",
+    "app",
+    "addon_attachment",
+    "force",
+    "A_B",
+    *BOUNDED,
+)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 REAL = st.sampled_from(("noisy", "heroku-inference", "heroku-inference:chat-small", "INFERENCE", "noisy::INFERENCE"))
 NAMED = st.fixed_dictionaries({}, optional={"name": REAL | SCALARS, "id": REAL | SCALARS})
@@ -26,6 +40,9 @@ BODIES = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), VALUES, 
         ("POST", "/actions/addons/resolve"),
         ("POST", "/actions/addon-attachments/resolve"),
         ("PATCH", "/apps/noisy/config-vars"),
+        ("PATCH", "/apps/noisy/limits"),
+        ("PUT", "/apps/noisy/budgets"),
+        ("PATCH", "/limits"),
     ],
 )
 def test_noise_never_gets_an_undocumented_answer(new_plane: Plane, method: str, path: str) -> None:

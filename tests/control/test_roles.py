@@ -10,9 +10,11 @@ import pytest
 from penstock.control.api import guarded, routes
 from penstock.control.context import ControlContext
 from penstock.domain.access import Open, Permission, Role
+from penstock.domain.limits import Scope
 from penstock.store.nouns.stores import Stores
 from penstock.web.api import Reply, Request, Route
 from tests.control.plane import CATALOGUE, Plane, running_plane
+from tests.store.nouns import budget_of, limit_of
 
 # Columns: roles over the installation, then on the app of a member of the installation. "-" sees nothing of the app.
 CALLERS = ("owner", "admin", "viewer", "app owner", "app admin", "app member", "app viewer", "stranger")
@@ -47,6 +49,21 @@ NEEDS = {
     "DELETE /apps/{app}/collaborators/{collaborator}": Permission.APP_SHARE,
     "GET /apps/{app}/audit-events": Permission.APP_AUDIT,
     "GET /audit-events": Permission.AUDIT_READ,
+    "GET /limits": Permission.USAGE_READ,
+    "PATCH /limits": Permission.LIMITS_MANAGE,
+    "DELETE /limits": Permission.LIMITS_MANAGE,
+    "GET /limits/defaults": Permission.USAGE_READ,
+    "GET /apps/{app}/limits": Permission.APP_READ,
+    "PATCH /apps/{app}/limits": Permission.LIMITS_MANAGE,
+    "DELETE /apps/{app}/limits": Permission.LIMITS_MANAGE,
+    "GET /apps/{app}/limits/defaults": Permission.APP_READ,
+    "GET /budgets": Permission.USAGE_READ,
+    "PUT /budgets": Permission.LIMITS_MANAGE,
+    "DELETE /budgets": Permission.LIMITS_MANAGE,
+    "GET /budgets/defaults": Permission.USAGE_READ,
+    "GET /apps/{app}/budgets": Permission.APP_READ,
+    "PUT /apps/{app}/budgets": Permission.LIMITS_MANAGE,
+    "DELETE /apps/{app}/budgets": Permission.LIMITS_MANAGE,
     "GET /credentials": Permission.CREDENTIALS_MANAGE,
     "PUT /credentials/{credential}": Permission.CREDENTIALS_MANAGE,
     "DELETE /credentials/{credential}": Permission.CREDENTIALS_MANAGE,
@@ -95,6 +112,12 @@ OWN = {
     "GET /addon-services/{service}/plans",
     "GET /addon-services/{service}/plans/{plan}",
 }
+# Where the query says what is meant.
+QUERIES = {
+    "DELETE /limits": "?model=chat-large",
+    "DELETE /budgets": "?model=chat-large&period=month",
+    "DELETE /apps/{app}/budgets": "?period=month",
+}
 
 
 @dataclass(frozen=True)
@@ -117,6 +140,9 @@ class House:
         self.plane.operator(newcomer, Role.MEMBER)
         self.plane.stores.credentials.put(made["name"], "sk-1", by="o@example.com")
         self.plane.stores.collaborators.put(made["id"], self.plane.stores.operators.get(guest).id, role=Role.VIEWER)
+        for scope, id_ in ((Scope.APP, made["id"]), (Scope.MODEL, "chat-large")):
+            self.plane.stores.limits.put(limit_of(scope, id_))
+            self.plane.stores.budgets.put(budget_of(scope, id_))
         return {
             "app": made["name"],
             "addon": addon["name"],
@@ -125,6 +151,7 @@ class House:
             "collaborator": guest,
             "operator": newcomer,
             "key": attachment.name,
+            "prefix": self.plane.stores.keys.list_public(attachment_id=attachment.id)[0].prefix,
             "credential": made["name"],
             "token": "none",
             "authorization": "none",
@@ -168,6 +195,10 @@ def body_for(route: Route, path: dict[str, str]) -> dict[str, object] | None:
         "POST /addon-attachments": {"app": path["app"], "addon": path["addon"]},
         "POST /apps/{app}/collaborators": {"user": path["operator"]},
         "PATCH /apps/{app}/collaborators/{collaborator}": {"role": "member"},
+        "PATCH /limits": {"model": "chat-large", "max_tokens": 9},
+        "PATCH /apps/{app}/limits": {"addon": path["addon"], "max_tokens": 9},
+        "PUT /budgets": {"model": "chat-large", "amount": "2", "period": "month"},
+        "PUT /apps/{app}/budgets": {"key": path["prefix"], "amount": "2", "period": "month"},
         "PUT /credentials/{credential}": {"value": "sk-1"},
         "POST /operators": {"email": f"new-{path['operator']}"},
         "PATCH /operators/{operator}": {"role": "viewer"},
@@ -179,7 +210,7 @@ def body_for(route: Route, path: dict[str, str]) -> dict[str, object] | None:
 
 def call(house: House, route: Route, caller: str) -> httpx.Response:
     path = house.share()
-    url = route.path.format(**path)
+    url = route.path.format(**path) + QUERIES.get(name_of(route), "")
     return house.plane.http.request(
         route.method, url, json=body_for(route, path), headers=house.auth(caller), timeout=30
     )

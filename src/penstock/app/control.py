@@ -45,11 +45,15 @@ class ControlParts:
             version=penstock.__version__,
             trusted_proxies=boot.settings.control.trusted_proxies,
         )
+        self.apply(boot.serving)
         self.app = api.build(self.db, self._context)
 
     def apply(self, serving: Serving) -> None:
-        """Offer these models from the next request on."""
+        """Offer these models, and show these defaults, from the next request on."""
         self._context.catalogue = serving.catalogue()
+        self._context.limit_defaults = serving.limit_defaults
+        self._context.budget_defaults = serving.budget_defaults
+        self._context.heroku_limits = serving.limits.heroku_defaults
 
     def close(self) -> None:
         """Close the database."""

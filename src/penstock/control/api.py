@@ -18,6 +18,8 @@ from penstock.control.routes.addons import AddOnRoutes
 from penstock.control.routes.apps import AppRoutes
 from penstock.control.routes.attachments import AttachmentRoutes
 from penstock.control.routes.audit import AuditRoutes
+from penstock.control.routes.bounds.budgets import BudgetRoutes
+from penstock.control.routes.bounds.limits import LimitRoutes
 from penstock.control.routes.collaborators import CollaboratorRoutes
 from penstock.control.routes.config_vars import ConfigVarRoutes
 from penstock.control.routes.credentials import CredentialRoutes
@@ -42,6 +44,8 @@ _RESOURCES = {
     "token": ("authorization", "token"),
     "collaborator": ("collaborator", "collaborator"),
     "credential": ("credential", "credential"),
+    "limit": ("limit", "limit"),
+    "budget": ("budget", "budget"),
 }
 
 
@@ -74,6 +78,8 @@ def routes(stores: Stores, context: ControlContext) -> list[Route]:
         AttachmentRoutes(stores, context, changes),
         ConfigVarRoutes(stores, context, changes),
         KeyRoutes(stores, context, changes),
+        LimitRoutes(stores, context),
+        BudgetRoutes(stores, context),
         ServiceRoutes(context),
     )
     return [

@@ -6,10 +6,12 @@ from collections.abc import Callable
 import msgspec
 
 from penstock.domain.catalogue import Catalogue
+from penstock.settings.tree import BudgetDefault, LimitDefault
 
 
 class ControlContext(msgspec.Struct, kw_only=True):
-    """``catalogue`` is another one after each reload of the configuration; the rest stays.
+    """``catalogue`` and the defaults of limits and budgets are others after each reload of the configuration; the rest
+    stays. ``heroku_limits`` says whether what Heroku's plans allow is among these defaults.
     ``gateway_url`` becomes the ``_URL`` config vars: scheme, host and port, no path (both quick-starts append one).
     ``control_url`` is where clients reach this plane; empty means that apps show the gateway as their web address.
     ``revocation_s`` is how long after a commit a gateway worker may still take a key that is gone: what revokes keys is
@@ -22,6 +24,9 @@ class ControlContext(msgspec.Struct, kw_only=True):
     revocation_s: float = 0.0
     trusted_proxies: tuple[str, ...] = ()
     clock: Callable[[], float] = time.monotonic
+    limit_defaults: tuple[LimitDefault, ...] = ()
+    budget_defaults: tuple[BudgetDefault, ...] = ()
+    heroku_limits: bool = True
 
     @property
     def inference_url(self) -> str:

@@ -67,12 +67,14 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 class Spending(msgspec.Struct, frozen=True, kw_only=True):
     """How far a budget is used in the period that began on ``starts_on`` (empty: the whole time): what the ledger has,
-    and what requests under way hold beside it."""
+    and what requests under way hold beside it. ``alerted`` is the highest threshold that was told in it, in percent,
+    0 for none."""
 
     budget: Budget
     starts_on: str
     spent_nanos: int = 0
     held_nanos: int = 0
+    alerted: int = 0
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

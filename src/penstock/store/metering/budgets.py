@@ -131,7 +131,7 @@ def spendings(connection: Connection, found: Sequence[Budget], *, at: datetime) 
     """Each of those budgets with what its period around ``at`` has spent, and what requests under way hold of it."""
     starts = {budget.id: period_start(budget.period, at) for budget in found}
     spent = {
-        (row.budget_id, row.starts_on): row.spent_nanos
+        (row.budget_id, row.starts_on): (int(row.spent_nanos), int(row.alerted))
         for ids in _batches([*starts])
         for row in connection.execute(select(budget_periods).where(budget_periods.c.budget_id.in_(ids)))
     }
@@ -146,8 +146,9 @@ def spendings(connection: Connection, found: Sequence[Budget], *, at: datetime) 
         Spending(
             budget=budget,
             starts_on=starts[budget.id],
-            spent_nanos=spent.get((budget.id, starts[budget.id]), 0),
+            spent_nanos=spent.get((budget.id, starts[budget.id]), (0, 0))[0],
             held_nanos=held.get(money_counter(budget.id, starts[budget.id]), 0),
+            alerted=spent.get((budget.id, starts[budget.id]), (0, 0))[1],
         )
         for budget in found
     )

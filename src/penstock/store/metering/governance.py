@@ -10,7 +10,7 @@ from penstock.store.database import Database
 from penstock.store.governance import app_policies, budgets, governance_revision, limits
 from penstock.store.metering.limits import limit_row
 from penstock.store.metering.spending import budget_of
-from penstock.store.metering.subjects import among
+from penstock.store.metering.subjects import Subject, among, describe
 
 # What a key stands for, from the narrowest: the columns of a look-up by which its objects are named.
 _OBJECTS = {
@@ -54,6 +54,11 @@ class GovernanceStore:
             budgets=tuple(budget_of(row) for row in budget_rows),
             reserves={row.app_id: row.reserve_percent for row in reserved},
         )
+
+    def describe(self, subjects: Iterable[tuple[Scope, str]]) -> dict[tuple[Scope, str], Subject]:
+        """Those of the objects that are there, for people to read."""
+        with self._db.read() as connection:
+            return describe(connection, subjects)
 
 
 class Bounds:
