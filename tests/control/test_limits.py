@@ -267,6 +267,7 @@ def test_the_defaults_come_with_where_they_come_from(tmp_path: Path) -> None:
         plane.addon(app, "chat-large", "LARGE")
         assert plane.ok("GET", f"/apps/{app}/limits/defaults") == found
         (budget,) = plane.ok("GET", "/budgets/defaults")
+        assert plane.ok("GET", f"/apps/{app}/budgets/defaults") == [budget]
         assert (budget["amount"], budget["alerts"], budget["source"]) == ("50.5", [80], "penstock.toml")
         made = plane.stores.budgets.put(
             budget_of(Scope.APP, plane.stores.apps.get(app).id, 50_500_000_000, origin="default")

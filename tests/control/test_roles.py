@@ -63,6 +63,7 @@ NEEDS = {
     "GET /budgets/defaults": Permission.USAGE_READ,
     "GET /apps/{app}/budgets": Permission.APP_READ,
     "PUT /apps/{app}/budgets": Permission.LIMITS_MANAGE,
+    "GET /apps/{app}/budgets/defaults": Permission.APP_READ,
     "DELETE /apps/{app}/budgets": Permission.LIMITS_MANAGE,
     "GET /credentials": Permission.CREDENTIALS_MANAGE,
     "PUT /credentials/{credential}": Permission.CREDENTIALS_MANAGE,

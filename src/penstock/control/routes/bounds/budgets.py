@@ -137,6 +137,7 @@ class BudgetRoutes:
         of_one = {**OF_MODEL, **_CHOSEN}
         free = Doc("budget.destroy-model", "Remove a budget of a model", Budget, query=of_one, refusals=(404, 422))
         found = Doc("budget.list-by-app", "List the budgets that are about an app", list[Budget], ranges=("id",))
+        under = Doc("budget.defaults-by-app", "List the defaults that an app falls under", list[DefaultBudget])
         put = Doc("budget.update", "Set a budget of an app, or of something on it", Budget, NewBudget)
         of_app = {**ON_APP, **_CHOSEN}
         gone = Doc("budget.destroy", "Remove a budget of an app", Budget, query=of_app, refusals=(422,))
@@ -149,6 +150,7 @@ class BudgetRoutes:
             Route("GET", path, self.list_of_app, Permission.APP_READ, doc=found),
             Route("PUT", path, self.put, manage, doc=put),
             Route("DELETE", path, self.remove, manage, doc=gone),
+            Route("GET", f"{path}/defaults", self.defaults_of_app, Permission.APP_READ, doc=under),
         ]
 
     def list_all(self, request: Request) -> Reply:
@@ -163,18 +165,12 @@ class BudgetRoutes:
     def defaults(self, request: Request) -> Reply:
         """GET /budgets/defaults."""
         self._guard.check(request)
-        rows = self._context.budget_defaults
-        return Reply(200, [
-            DefaultBudget(
-                object_type=row.scope,
-                model=row.model and known_or_gone(self._context.catalogue, row.model),
-                period=row.period,
-                currency=row.currency,
-                amount=money.shown(money.nanos(Decimal(str(row.amount)))),
-                alerts=list(row.alerts),
-            )
-            for row in rows
-        ])  # fmt: skip
+        return self._defaults()
+
+    def defaults_of_app(self, request: Request) -> Reply:
+        """GET /apps/APP/budgets/defaults."""
+        self._guard.app(request, request.params["app"])
+        return self._defaults()
 
     def put(self, request: Request) -> Reply:
         """PUT /apps/APP/budgets."""
@@ -206,6 +202,20 @@ class BudgetRoutes:
         model = required(request.query.get("model"), "model")
         with self._places.of_model(model, by=by, removes=True) as place:
             return self._removed(place, chosen, by)
+
+    def _defaults(self) -> Reply:
+        found = [
+            DefaultBudget(
+                object_type=row.scope,
+                model=row.model and known_or_gone(self._context.catalogue, row.model),
+                period=row.period,
+                currency=row.currency,
+                amount=money.shown(money.nanos(Decimal(str(row.amount)))),
+                alerts=list(row.alerts),
+            )
+            for row in self._context.budget_defaults
+        ]
+        return Reply(200, found)
 
     def _list(self, request: Request, app_id: str | None) -> Reply:
         page = paging.page_of(request)
