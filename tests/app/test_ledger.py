@@ -82,7 +82,7 @@ def test_every_answer_has_one_entry_under_its_request_id_with_its_price(tmp_path
         until(lambda: len(entries(server.home)) == 20, what="20 entries")
         found = entries(server.home)
     assert {entry.request_id for entry in found} == {one.headers["x-request-id"] for one in asked}
-    usage = ANSWER["usage"]
+    usage: Any = ANSWER["usage"]
     price = usage["prompt_tokens"] * 1000 + usage["completion_tokens"] * 2000
     assert {(entry.outcome, entry.app_name, entry.asked, entry.amount_nanos) for entry in found} == {
         ("completed", "hello", "m", price)
@@ -112,7 +112,7 @@ def test_requests_of_a_killed_worker_are_entered_once_as_interrupted(tmp_path: P
         ask = asker(server)
         with ThreadPoolExecutor(1) as pool:
             lost = pool.submit(ask)
-            until(lambda: calls, what="the call")
+            until(lambda: len(calls) == 1, what="the call")
             for file in (server.home / "journal").iterdir():
                 os.kill(int(file.name.split("-")[1]), signal.SIGKILL)
             assert isinstance(lost.exception(), httpx.HTTPError)

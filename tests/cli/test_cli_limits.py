@@ -56,7 +56,7 @@ def test_the_defaults_stand_below_with_where_they_come_from(penstock: Penstock, 
 def test_every_object_of_an_app_can_be_named(penstock: Penstock, shop: str) -> None:
     prefix = penstock.ok("config:get", "INFERENCE_KEY", "-a", shop)[:12]
     (addon,) = penstock.json("addons", "-a", shop, "--json")
-    named = (["--key", prefix], ["--attachment", "inference"], ["--addon", addon["name"]], [])
+    named: tuple[list[str], ...] = (["--key", prefix], ["--attachment", "inference"], ["--addon", addon["name"]], [])
     for part in named:
         for of_model in ([], ["--model", MODEL]):
             penstock.ok("limits:set", "-a", shop, *part, *of_model, "--max-tokens", "9")

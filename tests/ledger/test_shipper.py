@@ -41,11 +41,10 @@ def ship(folder: Path, db: Database) -> list[LedgerEntry]:
     """Everything that there is, by a shipper that has just been started; the whole ledger."""
     store = LedgerStore(db, spend=add_spent)
     shipper = Shipper(folder, store)
-    while True:
-        before = store.head()
-        more = shipper.round(last=True)
-        if not more and store.head() == before:
-            return store.entries()
+    # A round reads at most one block of each file, of which a test has a few.
+    for _ in range(100):
+        shipper.round(last=True)
+    return store.entries()
 
 
 def test_a_live_workers_settled_requests_are_shipped_and_its_file_stays(tmp_path: Path, db: Database) -> None:
@@ -85,8 +84,11 @@ def test_rotated_files_go_when_nothing_in_them_is_open(tmp_path: Path, db: Datab
     assert len(kept) == 2  # the one with the open admission, and the live one
     journal.append(settled(0))
     assert len(ship(folder, db)) == 60
-    assert len(list(folder.iterdir())) == 1
+    # A shipper that started in between cannot know whose the settlements were whose file is gone: it keeps theirs.
+    assert len(list(folder.iterdir())) <= 2
     journal.close()
+    ship(folder, db)
+    assert not list(folder.iterdir())
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -182,7 +182,7 @@ def test_a_crossed_threshold_is_an_audit_event_of_the_same_transaction(db: Datab
     def spend(_connection: Any, entries: Any) -> list[Crossed]:
         return [Crossed(budget, 50, NOW)] if any(one.request_id == "req_1" for one in entries) else []
 
-    ledger = LedgerStore(db, spend=spend)
+    ledger = LedgerStore(db, spend=spend, audit=AuditStore(db).add)
     assert [crossing.percent for crossing in ledger.append([entry(1)]).crossed] == [50]
     assert ledger.append([entry(1), entry(2)]).crossed == ()
     (event,) = AuditStore(db).list()

@@ -16,6 +16,7 @@ from penstock.ledger.shipper import Shipper
 from penstock.store.metering.expiry import drop_expired
 from penstock.store.metering.ledger import LedgerStore
 from penstock.store.metering.spending import add_spent
+from penstock.store.nouns.audit import AuditStore
 
 _log = logging.getLogger("penstock.ledger")
 _TIDY_S = 3600.0
@@ -30,7 +31,12 @@ class LedgerParts:
         settings = boot.settings
         home = Home(settings.home)
         self.db = open_database(settings)
-        self._store = LedgerStore(self.db, spend=add_spent, idempotency_window_s=settings.idempotency.window_s)
+        self._store = LedgerStore(
+            self.db,
+            spend=add_spent,
+            audit=AuditStore(self.db).add,
+            idempotency_window_s=settings.idempotency.window_s,
+        )
         self._shipper = Shipper(home.journal, self._store)
         self._lock = home.run / "ledger.lock"
         self._every_s = settings.ledger.ship_s

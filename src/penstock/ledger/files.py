@@ -74,7 +74,8 @@ class Reader:
 
     def read(self, *, ended: bool) -> list[Record] | None:
         """The next records; None when there are no more for now. ``ended``: nobody writes to it any more, so a rest
-        that is no record was torn. What is damaged is told in the log; what stands behind it is read. Raises OSError."""
+        that is no record was torn. What is damaged is told in the log; what stands behind it is read. Raises
+        OSError."""
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             records = self._whole(os.pread(fd, _BLOCK, self.position))

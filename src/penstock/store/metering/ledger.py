@@ -18,7 +18,6 @@ from penstock.domain.platform import AuditEvent
 from penstock.domain.usage import Usage
 from penstock.store.database import Database
 from penstock.store.governance import leases, ledger_entries, ledger_head, price_versions
-from penstock.store.nouns.audit import AuditStore
 
 _USAGE = tuple(Usage.__struct_fields__)
 _OWN = tuple(name for name in LedgerEntry.__struct_fields__ if name != "usage")
@@ -72,10 +71,18 @@ class Appended(msgspec.Struct, frozen=True):
 
 class LedgerStore:
     """The entries of one database. Within ``idempotency_window_s`` of its charge, no entry of the same idempotency id
-    is charged again."""
+    is charged again. ``audit`` is told of budgets that reach a threshold, in the same transaction."""
 
-    def __init__(self, db: Database, *, spend: Spend = no_budgets, idempotency_window_s: float = 86_400.0) -> None:
+    def __init__(
+        self,
+        db: Database,
+        *,
+        spend: Spend = no_budgets,
+        audit: Callable[[AuditEvent], None] | None = None,
+        idempotency_window_s: float = 86_400.0,
+    ) -> None:
         self._db = db
+        self._audit = audit
         self._spend = spend
         self._window_us = int(idempotency_window_s * 1_000_000)
 
@@ -155,8 +162,9 @@ class LedgerStore:
             crossed = tuple(self._spend(connection, billed))
             # Of what the worker took off its slice: what it charged, also where the ledger does not.
             _release_spent(connection, holder, _spent(new, money))
-            for crossing in crossed:
-                AuditStore(self._db).add(_alert(crossing))
+            if self._audit is not None:
+                for crossing in crossed:
+                    self._audit(_alert(crossing))
             return Appended(len(rows), crossed)
 
     def _billed_once(self, connection: Connection, entries: list[LedgerEntry]) -> list[LedgerEntry]:

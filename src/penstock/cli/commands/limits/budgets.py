@@ -1,19 +1,30 @@
 """The commands on budgets: list, set, unset."""
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from penstock.cli import output
 from penstock.cli.client import Platform, segment
 from penstock.cli.commands.limits.objects import Place, cells, default_cells, in_order, on_object
-from penstock.cli.options import app_option, json_option, with_platform
+from penstock.cli.options import app_option, json_option, packed, with_platform
 from penstock.cli.output import action
 
 _PERIODS = ("day", "week", "month", "total")
 _TITLES = ("Object", "Model", "Per", "Amount", "Spent", "Held", "Left", "Begins anew", "Alerts", "Set by")
 _AMOUNT = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+
+
+class _Wanted(NamedTuple):
+    """The options of budgets:set."""
+
+    amount: str
+    place: Place
+    per: str
+    currency: str
+    alerts: tuple[int, ...]
+    no_alerts: bool
 
 
 @click.command("budgets")
@@ -54,13 +65,14 @@ def _chosen(f: Any) -> Any:
               help="Tell when so much is spent; may be repeated (default: 50, 80 and 100).")  # fmt: skip
 @click.option("--no-alerts", is_flag=True, help="Tell nothing.")
 @with_platform
-def set_budget(platform: Platform, amount: str, place: Place, **chosen: Any) -> None:
+@packed(_Wanted)
+def set_budget(platform: Platform, wanted: _Wanted) -> None:
     """Set a budget of an app, of something on it, or of a model: so much money in each period."""
-    alerts = [*chosen["alerts"]]
-    if alerts and chosen["no_alerts"]:
+    place, alerts = wanted.place, [*wanted.alerts]
+    if alerts and wanted.no_alerts:
         raise click.UsageError("--alert and --no-alerts exclude each other.")
-    told = {"alerts": alerts} if alerts or chosen["no_alerts"] else {}
-    body = {**place.body, "amount": amount, "period": chosen["per"], "currency": chosen["currency"], **told}
+    told = {"alerts": alerts} if alerts or wanted.no_alerts else {}
+    body = {**place.body, "amount": wanted.amount, "period": wanted.per, "currency": wanted.currency, **told}
     with action(f"Setting the budget of {place.label}") as running:
         made = platform.put(place.path("budgets"), body)
         each = "in total" if made["period"] == "total" else f"per {made['period']}"

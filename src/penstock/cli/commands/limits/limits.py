@@ -1,6 +1,7 @@
 """The commands on limits: list, set, unset."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -9,6 +10,8 @@ from penstock.cli.client import Platform, segment
 from penstock.cli.commands.limits.objects import Place, cells, default_cells, in_order, on_object
 from penstock.cli.options import app_option, json_option, with_platform
 from penstock.cli.output import action
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _TITLES = {
     "requests_per_minute": "Requests/min",
@@ -46,7 +49,7 @@ def _parse_bound(text: str) -> str:
     raise click.BadParameter(f"{text!r} is neither a number above 0 nor unlimited nor default.")
 
 
-def _bound_option(name: str, meaning: str) -> Any:
+def _bound_option(name: str, meaning: str) -> Callable[[F], F]:
     return click.option(f"--{name}", type=_parse_bound, metavar="N|unlimited|default", help=meaning)
 
 
@@ -57,8 +60,17 @@ def _bound_option(name: str, meaning: str) -> Any:
 @_bound_option("concurrent-requests", "Requests under way at once.")
 @_bound_option("max-tokens", "Output tokens of one request.")
 @with_platform
-def set_limits(platform: Platform, place: Place, **bounds: str | None) -> None:
+def set_limits(
+    platform: Platform,
+    place: Place,
+    requests_per_minute: str | None,
+    tokens_per_minute: str | None,
+    concurrent_requests: str | None,
+    max_tokens: str | None,
+) -> None:
     """Set limits of an app, of something on it, or of a model; those that are not named stay as they are."""
+    texts = (requests_per_minute, tokens_per_minute, concurrent_requests, max_tokens)
+    bounds = dict(zip(_TITLES, texts, strict=True))
     asked = {name: _value(text) for name, text in bounds.items() if text is not None}
     if not asked:
         raise click.UsageError(f"Name a limit: {', '.join('--' + name.replace('_', '-') for name in _TITLES)}.")
