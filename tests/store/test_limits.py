@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import msgspec
 import pytest
@@ -103,10 +102,11 @@ def test_a_key_comes_with_what_is_set_on_all_that_it_stands_for(stores: Stores) 
         stores.budgets.put(budget_of(scope, id_, period="day", origin="default"))
     stores.limits.put(limit_of(Scope.MODEL, "m"))
     with stores.db.write() as connection:
-        policy: dict[str, Any] = {"weight": 3, "reserve_percent": 20, "cache_ttl_s": 60, "content_days": None}
-        connection.execute(insert(app_policies).values(app_id=attachment.app_id, updated_at=NOW, **policy))
+        policy = Policy(weight=3, reserve_percent=20, cache_ttl_s=60)
+        values = msgspec.structs.asdict(policy) | {"app_id": attachment.app_id, "updated_at": NOW}
+        connection.execute(insert(app_policies).values(values))
     found = principal(stores, key)
-    assert (found.addon_name, found.policy) == (attachment.addon_name, Policy(**policy))
+    assert (found.addon_name, found.policy) == (attachment.addon_name, policy)
     assert {row.id for row in found.limits} == {row.id for row in rows}
     assert [row.scope for row in found.limits[::2]] == list(subjects(attachment, key))
     assert found.budgets == tuple(bought)
@@ -150,8 +150,8 @@ def test_what_is_set_on_models_reaches_all_workers(stores: Stores) -> None:
     app = add_app(stores)
     stores.limits.put(limit_of(Scope.APP, app.id))
     with stores.db.write() as connection:
-        policy = {"weight": 1, "reserve_percent": 20, "updated_at": NOW}
-        connection.execute(insert(app_policies).values(app_id=app.id, **policy))
+        reserve = {"app_id": app.id, "weight": 1, "reserve_percent": 20, "updated_at": NOW}
+        connection.execute(insert(app_policies).values(reserve))
     found = stores.governance.shared()
     assert found.revision == stores.governance.revision() == before.revision + 2
     assert [row.subject_id for row in found.limits] == ["m"]
