@@ -260,6 +260,16 @@ def test_what_needs_a_restart_is_named_and_the_rest_is_taken(live: Reloading) ->
     assert live.status("restart") == 200
 
 
+def test_the_defaults_of_limits_and_budgets_are_shown_as_the_new_file_has_them(live: Reloading) -> None:
+    rows = '[[limit]]\nscope = "key"\nmax_tokens = 9\n[[budget]]\nscope = "app"\nperiod = "day"\namount = "0.50"\n'
+    live.reload(live.rows("round-0") + rows)
+    (limit,) = [row for row in control(live.server, "GET", "/limits/defaults") if row["source"] == "penstock.toml"]
+    assert (limit["object_type"], limit["max_tokens"]) == ("key", 9)
+    assert [row["amount"] for row in control(live.server, "GET", "/budgets/defaults")] == ["0.5"]
+    live.reload(live.rows("round-0"))
+    assert control(live.server, "GET", "/budgets/defaults") == []
+
+
 def test_a_worker_that_is_started_again_has_the_newest_configuration(live: Reloading) -> None:
     live.reload(live.rows("newest"))
     before = set(descendants(live.server.process.pid))

@@ -350,3 +350,15 @@ def test_a_limit_set_while_its_key_goes_does_not_stay_behind(each_plane: Plane) 
 
     assert set(together(12, act)) <= {200, 404}
     assert plane.ok("GET", "/limits") == []
+
+
+def test_what_was_set_is_there_after_a_restart(tmp_path: Path) -> None:
+    paths = ("/apps/shop/limits", "/apps/shop/budgets", "/limits")
+    with running_plane(tmp_path) as plane:
+        plane.app("shop")
+        plane.ok("PATCH", paths[0], max_tokens="unlimited")
+        plane.ok("PUT", paths[1], amount="0.000000001", period="week", alerts=[])
+        plane.ok("PATCH", "/limits", model="chat-small", max_tokens=5)
+        before = [plane.ok("GET", path) for path in paths]
+    with running_plane(tmp_path) as plane:
+        assert [plane.ok("GET", path) for path in paths] == before

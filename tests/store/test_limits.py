@@ -315,13 +315,3 @@ def test_two_who_set_the_same_budget_at_once_make_one(postgres_stores: Stores) -
     with stores.db.read() as connection:
         assert len(connection.execute(select(budgets)).all()) == 1
         assert len(connection.execute(select(budget_periods)).all()) == 1
-
-
-def test_what_was_set_is_there_after_a_restart(stores: Stores) -> None:
-    attachment = add_all(stores)
-    row = stores.limits.put(limit_of(Scope.ADDON, attachment.addon_id, concurrent_requests=3))
-    budget = stores.budgets.put(budget_of(Scope.ADDON, attachment.addon_id, 10, alerts=()))
-    stores.db.close()
-    assert stores.limits.list() == (row,)
-    assert [found.budget for found in stores.budgets.list()] == [budget]
-    assert msgspec.structs.asdict(budget)["alerts"] == ()
