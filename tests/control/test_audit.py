@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.routes.audit import parse_since
+from penstock.control.routes.audit import parse_time
 from penstock.domain.access import EVERYWHERE, ON_APP, Permission
 from penstock.web.api import ApiError
 from tests.control.plane import EMAIL, Plane
@@ -61,12 +61,12 @@ def test_events_are_chosen_by_time(new_plane: Plane) -> None:
 
 
 def test_a_time_without_a_zone_is_utc() -> None:
-    assert parse_since("2026-01-31T12:00:00") == datetime(2026, 1, 31, 12, tzinfo=UTC)
-    assert parse_since("2026-01-31") == datetime(2026, 1, 31, tzinfo=UTC)
-    assert parse_since("2026-01-31T12:00:00Z") == parse_since("2026-01-31T13:00:00+01:00")
+    assert parse_time("2026-01-31T12:00:00", "since") == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert parse_time("2026-01-31", "since") == datetime(2026, 1, 31, tzinfo=UTC)
+    assert parse_time("2026-01-31T12:00:00Z", "since") == parse_time("2026-01-31T13:00:00+01:00", "since")
     for text in ("999999w", "0001-01-01T00:00:00+23:00"):
         with pytest.raises(ApiError):
-            parse_since(text)
+            parse_time(text, "since")
 
 
 def test_pages_follow_one_another_without_gap_or_repetition(new_plane: Plane) -> None:

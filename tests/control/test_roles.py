@@ -92,9 +92,11 @@ NEEDS = {
     "GET /addons/{addon}/addon-attachments": Permission.APP_READ,
     "POST /actions/addons/resolve": Permission.APP_READ,
     "POST /actions/addon-attachments/resolve": Permission.APP_READ,
+    "GET /apps/{app}/usage": Permission.APP_READ,
+    "GET /apps/{app}/usage/entries": Permission.APP_READ,
 }
 # Lists show what the caller may read, so nobody is refused; what they hold is asserted below.
-LISTS = {"GET /apps", "GET /addons", "GET /addon-attachments"}
+LISTS = {"GET /apps", "GET /addons", "GET /addon-attachments", "GET /usage", "GET /usage/entries"}
 # Any operator may call these: what they answer about is the caller's own, or checked further (test_operators.py).
 OWN = {
     "GET /account",

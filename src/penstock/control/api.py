@@ -26,6 +26,7 @@ from penstock.control.routes.credentials import CredentialRoutes
 from penstock.control.routes.keys import KeyRoutes
 from penstock.control.routes.operators import OperatorRoutes
 from penstock.control.routes.services import ServiceRoutes
+from penstock.control.routes.usage import UsageRoutes
 from penstock.domain.access import Open
 from penstock.store.database import Database
 from penstock.store.errors import InvalidValueError, NameTakenError, NotFoundError
@@ -81,6 +82,7 @@ def routes(stores: Stores, context: ControlContext) -> list[Route]:
         LimitRoutes(stores, context),
         BudgetRoutes(stores, context),
         ServiceRoutes(context),
+        UsageRoutes(stores, context),
     )
     return [
         msgspec.structs.replace(

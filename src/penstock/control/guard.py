@@ -76,11 +76,11 @@ class Guard:
         self._allowed(request, on, held, permission)
         return attachment
 
-    def visible_to(self, request: Request) -> str | None:
-        """For lists: None when the operator reads every app, else the id by which the stores filter."""
+    def visible_to(self, request: Request, all_of: Permission = Permission.APP_READ) -> str | None:
+        """For lists: None when the operator has ``all_of`` over every app, else the id by which the stores filter."""
         request.checked.add(Permission.APP_READ)
         operator = operator_of(request)
-        return None if Permission.APP_READ in permissions(operator.role) else operator.id
+        return None if all_of in permissions(operator.role) else operator.id
 
     def visible_of(self, request: Request, addon: AddOn) -> str | None:
         """The same for the attachments of an add-on: who reads the app that owns it sees them all."""

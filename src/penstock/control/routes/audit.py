@@ -60,13 +60,14 @@ class AuditRoutes:
         since, action = request.query.get("since"), request.query.get("action")
         if action is not None and not _ACTION.fullmatch(action):
             raise invalid("action must be an action or the beginning of one, such as addon.create or addon.")
-        chosen = chosen._replace(since=None if since is None else parse_since(since), action=action)
+        chosen = chosen._replace(since=None if since is None else parse_time(since, "since"), action=action)
         page = paging.page_of(request)
         return paging.reply(request, page, self._stores.audit.list(chosen, page=page), shapes.audit_event)
 
 
-def parse_since(text: str) -> datetime:
-    """A time in ISO 8601, of UTC where it names no zone, or how long ago: 90s, 30m, 24h, 7d, 2w. Raises ApiError."""
+def parse_time(text: str, name: str) -> datetime:
+    """A time in ISO 8601, of UTC where it names no zone, or how long ago: 90s, 30m, 24h, 7d, 2w. Raises ApiError, which
+    calls the value by ``name``."""
     try:
         if ago := _AGO.fullmatch(text):
             return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
@@ -74,4 +75,4 @@ def parse_since(text: str) -> datetime:
         at = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise invalid("since must be a time such as 2026-01-31T12:00:00Z, or how long ago: 30m, 24h, 7d.") from None
+        raise invalid(f"{name} must be a time such as 2026-01-31T12:00:00Z, or how long ago: 30m, 24h, 7d.") from None
