@@ -20,8 +20,9 @@ from sqlalchemy import text
 
 from bench import machine
 from bench.listing import statements
+from penstock.domain.ledger import DAY_US
 from penstock.store.database import Database
-from penstock.store.metering.usage import DAY_US, Chosen, Cursor, UsageStore
+from penstock.store.metering.usage import Chosen, Cursor, UsageStore
 from penstock.store.paging import Page
 
 TARGETS_S = {"sqlite": 5.0, "postgresql": 2.0}

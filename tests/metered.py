@@ -3,21 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-from sqlalchemy import insert, select, update
-
-from penstock.domain.ledger import LedgerEntry
+from penstock.domain.ledger import DAY_US, LedgerEntry
 from penstock.domain.usage import Usage
 from penstock.store.database import Database
-from penstock.store.governance import ledger_days, ledger_entries, ledger_head
+from penstock.store.metering.ledger import LedgerStore
 
-DAY_US = 86_400_000_000
 # 2026-11-01 in UTC, in microseconds.
 NOVEMBER_US = 20_758 * DAY_US
-_KEYS = ("day", "key_id", "model", "target", "currency")
-_NAMES = ("key_prefix", "app_id", "app_name", "addon_id", "attachment_id")
-_TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
-_SUMS = ("requests", "failed", "estimated", *_TOKENS, "amount_nanos", "cost_nanos")
 
 
 def metered(request_id: str, **fields: Any) -> LedgerEntry:
@@ -48,43 +40,14 @@ def metered(request_id: str, **fields: Any) -> LedgerEntry:
 
 def fill(db: Database, entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
     """Brings entries into the ledger; as they are there, with their numbers."""
-    with db.write() as connection:
-        last = connection.execute(select(ledger_head.c.seq)).scalar_one()
-        numbered = [
-            msgspec.structs.replace(entry, seq=seq, hash=bytes(32)) for seq, entry in enumerate(entries, last + 1)
-        ]
-        if not numbered:
-            return []
-        connection.execute(insert(ledger_entries), [_row(entry) for entry in numbered])
-        connection.execute(update(ledger_head).values(seq=numbered[-1].seq))
-        for entry in numbered:
-            _add_to_day(connection, entry)
-    return numbered
+    ledger = LedgerStore(db)
+    before, _ = ledger.head()
+    new = list(entries)
+    assert ledger.append(new).inserted == len(new)
+    return ledger.entries(after=before, limit=len(new))
 
 
 def prune(db: Database, before_us: int) -> None:
-    """Removes the first entries as far as they were all admitted before that, as retention does."""
-    with db.write() as connection:
-        stays = (
-            select(ledger_entries.c.seq).where(ledger_entries.c.admitted_us >= before_us).order_by(ledger_entries.c.seq)
-        )
-        first = connection.execute(stays.limit(1)).scalar_one_or_none()
-        last = connection.execute(select(ledger_head.c.seq)).scalar_one() if first is None else first - 1
-        connection.execute(update(ledger_head).values(pruned_seq=last))
-        connection.execute(ledger_entries.delete().where(ledger_entries.c.seq <= last))
-
-
-def _row(entry: LedgerEntry) -> dict[str, Any]:
-    row = msgspec.structs.asdict(entry)
-    return row | msgspec.structs.asdict(row.pop("usage"))
-
-
-def _add_to_day(connection: Any, entry: LedgerEntry) -> None:
-    row = _row(entry) | {"day": entry.admitted_us // DAY_US, "target": entry.target or "", "requests": 1}
-    row["failed"] = int(entry.outcome not in ("completed", "disconnected", "cancelled"))
-    row["estimated"] = int(entry.usage.estimated)
-    row["cost_nanos"] = entry.cost_nanos or 0 if entry.cost_currency == entry.currency else 0
-    here = [ledger_days.c[name] == row[name] for name in _KEYS]
-    more = {name: ledger_days.c[name] + row[name] for name in _SUMS}
-    if connection.execute(update(ledger_days).where(*here).values(**more)).rowcount == 0:
-        connection.execute(insert(ledger_days).values({name: row[name] for name in (*_KEYS, *_NAMES, *_SUMS)}))
+    """Removes old entries, as retention does."""
+    while LedgerStore(db).prune(before_us):
+        pass

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from penstock.domain.access import Role
+from penstock.domain.ledger import DAY_US
 from tests.control.plane import Plane, call
-from tests.metered import DAY_US, NOVEMBER_US, fill, metered
+from tests.metered import NOVEMBER_US, fill, metered
 
 
 def use(plane: Plane, app: str, count: int = 3, **fields: Any) -> str:

@@ -13,13 +13,13 @@ from sqlalchemy import text
 from bench.usage import plans_of
 from penstock.domain.access import Role
 from penstock.domain.ids import new_id
-from penstock.domain.ledger import LedgerEntry, UsageRow
+from penstock.domain.ledger import DAY_US, LedgerEntry, UsageRow
 from penstock.domain.platform import App
 from penstock.store.database import Database
 from penstock.store.metering.usage import GROUPS, Chosen, Cursor, UsageStore, cursor
 from penstock.store.nouns.stores import Stores
 from penstock.store.paging import Page
-from tests.metered import DAY_US, NOVEMBER_US, fill, metered, prune
+from tests.metered import NOVEMBER_US, fill, metered, prune
 
 MODELS, APPS = ("chat-large", "chat-small"), ("shop", "blog", "wiki")
 SUMS = UsageRow.__struct_fields__[2:]

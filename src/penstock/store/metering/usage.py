@@ -22,27 +22,21 @@ from sqlalchemy import (
     union_all,
 )
 
-from penstock.domain.ledger import LedgerEntry, UsageRow
-from penstock.domain.usage import Usage
+from penstock.domain.ledger import DAY_US, NOT_FAILED, LedgerEntry, UsageRow
 from penstock.store.database import Database
 from penstock.store.governance import ledger_days, ledger_entries, ledger_head
+from penstock.store.metering.ledger import DAY_SUMS, entry_of
 from penstock.store.paging import Page, cut
 from penstock.store.schema import apps, collaborators
 
-DAY_US = 86_400_000_000
 # By what sums can be grouped: the column that tells the groups apart.
 GROUPS = {"app": "app_id", "key": "key_id", "model": "model", "target": "target", "day": "day"}
 # What else each group is called; the newest word counts.
 _LABELS = {"app": "app_name", "key": "key_prefix"}
 _TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
-_SUMS = ("requests", "failed", "estimated", *_TOKENS, "amount_nanos", "cost_nanos")
-# Outcomes that are no failure: what the client got, or did not wait for.
-_WELL = ("completed", "disconnected", "cancelled")
 # Apps of one operator that are asked for one by one, and how many of them in one statement.
 _FEW, _AT_ONCE = 1000, 100
 _EPOCH = date(1970, 1, 1)
-_USAGE = tuple(Usage.__struct_fields__)
-_FIELDS = tuple(name for name in LedgerEntry.__struct_fields__ if name != "usage")
 
 _days, _entries = ledger_days.c, ledger_entries.c
 # Columns of the days as an entry has them. Literals, for a parameter is another one at each of its places.
@@ -52,7 +46,7 @@ _MADE: dict[str, ColumnElement[Any]] = {
 }
 _COUNTED: dict[str, ColumnElement[Any]] = {
     "requests": func.count(),
-    "failed": func.sum(case((_entries.outcome.in_(_WELL), 0), else_=1)),
+    "failed": func.sum(case((_entries.outcome.in_(NOT_FAILED), 0), else_=1)),
     "estimated": func.sum(case((_entries.estimated, 1), else_=0)),
     **{name: func.sum(_entries[name]) for name in (*_TOKENS, "amount_nanos")},
     "cost_nanos": func.sum(
@@ -153,12 +147,6 @@ class UsageStore:
             return sorted(connection.execute(query).scalars())
 
 
-def entry_of(row: Row[Any]) -> LedgerEntry:
-    """An entry from its row."""
-    usage = Usage(**{name: getattr(row, name) for name in _USAGE})
-    return LedgerEntry(usage=usage, **{name: getattr(row, name) for name in _FIELDS})
-
-
 def _parts(since_us: int | None, until_us: int | None) -> tuple[_Span | None, list[tuple[int, int]]]:
     """A period as its whole days, if it has any, and the pieces of days at its ends."""
     first = None if since_us is None else -(-since_us // DAY_US)
@@ -178,13 +166,7 @@ def _parts(since_us: int | None, until_us: int | None) -> tuple[_Span | None, li
 
 def _is_kept(connection: Connection, day: int) -> bool:
     """Whether all entries of a day are still there."""
-    if connection.execute(select(ledger_head.c.pruned_seq)).scalar_one() == 0:
-        return True
-    whole = and_(_entries.admitted_us >= day * DAY_US, _entries.admitted_us < (day + 1) * DAY_US)
-    kept = connection.execute(select(func.count(_entries.admitted_us)).where(whole)).scalar_one()
-    return bool(
-        connection.execute(select(func.sum(_days.requests)).where(_days.day == day)).scalar_one() in (None, kept)
-    )
+    return bool(day * DAY_US >= connection.execute(select(ledger_head.c.pruned_us)).scalar_one())
 
 
 def _within(span: _Span) -> list[ColumnElement[bool]]:
@@ -198,7 +180,7 @@ def _within(span: _Span) -> list[ColumnElement[bool]]:
 
 def _of_days(chosen: Chosen, by: Sequence[str]) -> Select[Any]:
     columns = {name: _days[GROUPS[name]] for name in by}
-    sums = [func.sum(_days[name]).label(name) for name in _SUMS]
+    sums = [func.sum(_days[name]).label(name) for name in DAY_SUMS]
     labels = [func.max(_days[_LABELS[name]]).label(_LABELS[name]) for name in by if name in _LABELS]
     query = select(*columns.values(), _days.currency, *labels, *sums).group_by(*columns.values(), _days.currency)
     return query.where(*_filters(_days, chosen))
@@ -207,7 +189,7 @@ def _of_days(chosen: Chosen, by: Sequence[str]) -> Select[Any]:
 def _of_entries(chosen: Chosen, by: Sequence[str]) -> Select[Any]:
     columns = {name: _MADE[name] if name in _MADE else _entries[GROUPS[name]] for name in by}
     groups = [column.label(GROUPS[name]) for name, column in columns.items()]
-    sums = [_COUNTED[name].label(name) for name in _SUMS]
+    sums = [_COUNTED[name].label(name) for name in DAY_SUMS]
     labels = [func.max(_entries[_LABELS[name]]).label(_LABELS[name]) for name in by if name in _LABELS]
     query = select(*groups, _entries.currency, *labels, *sums).group_by(*columns.values(), _entries.currency)
     return query.where(*_filters(_entries, chosen))
@@ -244,7 +226,7 @@ def _theirs(operator_id: str) -> Any:
 def _rows(connection: Connection, query: Select[Any], by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], UsageRow]]:
     for row in connection.execute(query):
         place = (*(getattr(row, GROUPS[name]) for name in by), row.currency)
-        sums = {name: int(getattr(row, name)) for name in _SUMS}
+        sums = {name: int(getattr(row, name)) for name in DAY_SUMS}
         yield place, UsageRow(group=_group(row, by), currency=row.currency, **sums)
 
 
@@ -259,7 +241,7 @@ def _group(row: Row[Any], by: Sequence[str]) -> dict[str, str]:
 def _merge(found: dict[tuple[Any, ...], UsageRow], rows: Iterable[tuple[tuple[Any, ...], UsageRow]]) -> None:
     for place, row in rows:
         had = found.get(place)
-        sums = {name: getattr(row, name) + (getattr(had, name) if had else 0) for name in _SUMS}
+        sums = {name: getattr(row, name) + (getattr(had, name) if had else 0) for name in DAY_SUMS}
         found[place] = msgspec.structs.replace(row, **sums)
 
 
