@@ -2,6 +2,7 @@
 
 import sys
 import uuid
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -51,15 +52,22 @@ class Platform:
     def get_all(self, path: str, *, headers: dict[str, str] | None = None) -> list[Any]:
         """GET a list, following Next-Range pages (status 206). Raises PlatformError."""
         items: list[Any] = []
+        for number, page in enumerate(self.pages(path, headers=headers), 1):
+            if number > _MAX_PAGES:
+                raise CliError(f"{path} does not end: the server sent more than {_MAX_PAGES} pages.")
+            items += page
+        return items
+
+    def pages(self, path: str, *, headers: dict[str, str] | None = None) -> Iterator[list[Any]]:
+        """GET a list as ``get_all`` does, page by page, however many there are. Raises PlatformError."""
         ask = dict(headers or {})
-        for _ in range(_MAX_PAGES):
+        while True:
             response = self._send("GET", path, headers=ask)
             page = _decode(response)
-            items += page if isinstance(page, list) else []
+            yield page if isinstance(page, list) else []
             if response.status_code != 206 or "next-range" not in response.headers:
-                return items
+                return
             ask["Range"] = response.headers["next-range"]
-        raise CliError(f"{path} does not end: the server sent more than {_MAX_PAGES} pages.")
 
     def post(self, path: str, body: Any, *, headers: dict[str, str] | None = None) -> Any:
         """POST a JSON body. Raises PlatformError."""

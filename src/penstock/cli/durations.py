@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:\d{1,9}[wdhms])+", re.ASCII)
 _PART = re.compile(r"(\d+)([wdhms])", re.ASCII)
@@ -60,3 +61,15 @@ def end_text(at: str | None) -> str:
     if at is None:
         return "never"
     return f"{at} (expired)" if datetime.fromisoformat(at) <= datetime.now(UTC) else at
+
+
+def parse_moment(text: str) -> int:
+    """Microseconds of Unix time of a date or time (UTC where no zone is given), or of how long ago. Raises
+    BadParameter."""
+    if _DURATION.fullmatch(text):
+        return int((datetime.now(UTC).timestamp() - parse_duration(text)) * 1_000_000)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither a date such as 2026-11-01 nor how long ago, as 30d.") from None
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)

@@ -81,6 +81,10 @@ COMMANDS: dict[str, Entry] = {
     "limits": Entry("limits.limits:list_limits", "list limits and where they come from"),
     "limits:set": Entry("limits.limits:set_limits", "set limits of an app, key or model"),
     "limits:unset": Entry("limits.limits:unset", "remove limits"),
+    "ledger:prices": Entry("usage.upkeep:prices", "list the versions of prices that were charged"),
+    "ledger:reconcile": Entry("usage.reconcile:reconcile", "compare the ledger with a provider's own account"),
+    "ledger:rerate": Entry("usage.upkeep:rerate", "say what a past period would have cost at other prices"),
+    "ledger:verify": Entry("usage.upkeep:verify_ledger", "prove that the ledger is whole and its sums are right"),
     "models": Entry("upstreams.catalogue:list_catalogue", "list the catalogue: what serves each id, and its price"),
     "models:add": Entry("models:add", "register a GGUF file under an id"),
     "models:local": Entry("models:list_weights", "list the model weights on this machine"),
@@ -101,6 +105,8 @@ COMMANDS: dict[str, Entry] = {
     "tokens": Entry("admin.operators:list_tokens", "list your tokens"),
     "tokens:create": Entry("admin.operators:create_token", "make a token"),
     "tokens:revoke": Entry("admin.operators:revoke_token", "revoke a token"),
+    "usage": Entry("usage.show:show", "show what was used and what it costs"),
+    "usage:export": Entry("usage.show:export", "write single requests to a file: CSV, JSON lines, Parquet"),
 }
 
 _ALIASES = {

@@ -1,0 +1,293 @@
+"""The commands that read the ledger: usage, its exports, and what proves, compares and reprices it."""
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow import parquet
+from sqlalchemy import text
+
+from penstock.cli.commands.usage import columns
+from penstock.domain.catalogue import Rate
+from penstock.domain.ledger import DAY_US
+from penstock.domain.money import nanos, price, price_version
+from penstock.domain.usage import Usage
+from penstock.store.database import Database
+from penstock.store.metering.ledger import LedgerStore
+from tests.cli.conftest import controlled
+from tests.cli.double import Double
+from tests.cli.program import Penstock
+from tests.metered import NOVEMBER_US, fill, metered
+
+RATE = Rate(input=Decimal(3), output=Decimal(15), cached_input=Decimal("0.3"))
+COUNT = 60
+
+
+def database(penstock: Penstock) -> Database:
+    """The database behind the program."""
+    return Database.open(Path(penstock.env["PENSTOCK_HOME"]) / "penstock.db")
+
+
+@pytest.fixture(scope="module")
+def billed(tmp_path_factory: pytest.TempPathFactory, gateway: Double) -> Iterator[Penstock]:
+    """The program with a ledger of sixty requests of the app shop: two days, two models at two providers."""
+    with controlled(tmp_path_factory.mktemp("usage") / "home", gateway.url) as penstock:
+        penstock.ok("create", "shop")
+        penstock.ok("create", "quiet")
+        app_id = penstock.json("apps:info", "shop", "--json")["app"]["id"]
+        entries = []
+        for number in range(COUNT):
+            usage = Usage(input_tokens=1000 + number, output_tokens=50, cached_input_tokens=number)
+            large = number % 2 == 0
+            entries.append(
+                metered(
+                    f"request-{number}", app_id=app_id, admitted_us=NOVEMBER_US + (number % 4) * DAY_US // 2 + number,
+                    model="chat-large" if large else "chat-small", target="someone/it" if large else "other/at",
+                    input_tokens=usage.input_tokens, output_tokens=50, cached_input_tokens=number,
+                    amount_nanos=nanos(price(usage, RATE)), price_version=price_version(RATE),
+                    cost_nanos=1_000_000, cost_currency="USD", raw_usage='{"prompt_tokens":1}',
+                    attempts='[["someone/it","completed",2.5,12.5]]', first_event_ms=2.5, queued_ms=0.5,
+                )
+            )  # fmt: skip
+        with closing(database(penstock)) as db:
+            LedgerStore(db).note_rates([RATE])
+            fill(db, entries)
+        yield penstock
+
+
+def rows_of(text_: str) -> list[dict[str, str]]:
+    """The rows of a CSV."""
+    return list(csv.DictReader(StringIO(text_)))
+
+
+def test_usage_is_a_table_by_model_with_a_total(billed: Penstock) -> None:
+    lines = billed.ok("usage").splitlines()
+    assert lines[0].split() == ["Model", "Requests", "Failed", "Input", "Cached", "Output", "Amount"]
+    assert [line.split()[:3] for line in lines[2:]] == [
+        ["chat-large", "30", "0"], ["chat-small", "30", "0"], ["total", "60", "0"],
+    ]  # fmt: skip
+    assert [line.split()[0] for line in billed.ok("usage", "-a", "shop", "--by", "day").splitlines()[2:]] == [
+        "2026-11-01", "2026-11-02", "total",
+    ]  # fmt: skip
+
+
+def test_usage_as_json_and_csv_says_the_same(billed: Penstock) -> None:
+    choice = ["usage", "--by", "app", "--by", "target", "--since", "2026-11-02"]
+    found = billed.json(*choice, "--json")
+    assert [(row["app"]["name"], row["target"], row["requests"]) for row in found] == [
+        ("shop", "other/at", 15), ("shop", "someone/it", 15),
+    ]  # fmt: skip
+    as_csv = rows_of(billed.ok(*choice, "--csv"))
+    assert [(row["app"], row["target"], row["amount"]) for row in as_csv] == [
+        (row["app"]["name"], row["target"], row["amount"]) for row in found
+    ]
+
+
+def test_entries_are_objects_with_their_request_id(billed: Penstock) -> None:
+    found = billed.json("usage", "-a", "shop", "--entries", "--json")
+    assert len(found) == COUNT
+    assert {entry["request_id"] for entry in found} == {f"request-{number}" for number in range(COUNT)}
+    assert found[0]["usage"]["output_tokens"] == 50
+    assert billed.json("usage", "-a", "quiet", "--entries", "--json") == []
+    table = billed("usage", "--entries")
+    assert "The newest 50;" in table.stderr
+    assert table.stdout.splitlines()[-1].split()[-1] == "request-59"
+    as_csv = rows_of(billed.ok("usage", "--entries", "--csv", "--until", "2026-11-02"))
+    assert len(as_csv) == 30
+    assert json.loads(as_csv[0]["raw_usage"]) == {"prompt_tokens": 1}
+
+
+def test_without_usage_it_says_so(billed: Penstock) -> None:
+    done = billed("usage", "-a", "quiet")
+    assert (done.returncode, done.stdout) == (0, "No usage.\n")
+    assert "within a second" in done.stderr
+
+
+def test_what_does_not_go_together_is_one_clear_line(billed: Penstock) -> None:
+    assert "exclude each other" in billed.refused("usage", "--json", "--csv", code=2)
+    assert "--by sums up" in billed.refused("usage", "--entries", "--by", "day", code=2)
+    assert "'colour'" in billed.refused("usage", "--by", "colour", code=2)
+    assert "since must be" in billed.refused("usage", "--since", "soon")
+
+
+@pytest.mark.parametrize("focus", [False, True])
+def test_an_export_has_the_same_rows_in_every_format(billed: Penstock, tmp_path: Path, focus: bool) -> None:
+    flags = ["--focus"] if focus else []
+    files = {kind: tmp_path / f"usage.{kind}" for kind in ("csv", "jsonl", "parquet")}
+    for kind, path in files.items():
+        done = billed("usage:export", "--format", kind, *flags, "-o", str(path))
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert f"done, {COUNT} requests" in done.stderr
+    names = columns.FOCUS if focus else columns.PLAIN
+    as_csv = rows_of(files["csv"].read_text())
+    table = parquet.read_table(files["parquet"])
+    lines = [json.loads(line) for line in files["jsonl"].read_text().splitlines()]
+    assert table.column_names == [*as_csv[0]] == [*names]
+    amount, id_ = ("BilledCost", "x_RequestId") if focus else ("amount", "request_id")
+    assert [Decimal(row[amount]) for row in as_csv] == table[amount].to_pylist()
+    assert [row[id_] for row in as_csv] == table[id_].to_pylist() == [row[id_] for row in lines]
+    whole = sum(Decimal(row["amount"]) for row in billed.json("usage", "--json"))
+    assert sum(table[amount].to_pylist()) == whole
+    assert not [path for path in tmp_path.iterdir() if path not in files.values()]
+
+
+def test_focus_says_period_sku_and_tags(billed: Penstock) -> None:
+    done = billed.ok("usage:export", "--format", "jsonl", "--focus", "-o", "-", "--until", "2026-11-02")
+    row = json.loads(done.splitlines()[0])
+    assert (row["BillingPeriodStart"], row["BillingPeriodEnd"]) == (
+        "2026-11-01T00:00:00+00:00", "2026-12-01T00:00:00+00:00",
+    )  # fmt: skip
+    assert (row["SkuId"], row["PublisherName"], row["ConsumedUnit"]) == ("chat-large", "someone", "Tokens")
+    assert row["ConsumedQuantity"] == row["x_InputTokens"] + row["x_OutputTokens"]
+    assert row["Tags"]["app"] == row["SubAccountName"] == "shop"
+
+
+def test_without_pyarrow_parquet_names_the_remedy(billed: Penstock, tmp_path: Path) -> None:
+    (tmp_path / "pyarrow.py").write_text("raise ImportError('none here')")
+    without = billed.within(PYTHONPATH=f"{tmp_path}:{billed.env.get('PYTHONPATH', '')}")
+    told = without.refused("usage:export", "--format", "parquet", "-o", str(tmp_path / "x"))
+    assert "pip install 'penstock[parquet]'" in told
+    assert "no text" in billed.refused("usage:export", "--format", "parquet", "-o", "-")
+    told = billed("usage:export", "--format", "csv", "-o", str(tmp_path / "no" / "x"))
+    assert (told.returncode, "cannot be written" in told.stderr) == (1, True)
+
+
+def test_the_ledger_is_proven_and_a_change_of_it_is_found(billed: Penstock, tmp_path: Path) -> None:
+    assert "The ledger is whole." in billed.ok("ledger:verify")
+    assert billed.json("ledger:verify", "--json")["entries"] == COUNT
+    other = billed.within(PENSTOCK_HOME=str(tmp_path))
+    with closing(Database.open(tmp_path / "penstock.db")) as db:
+        fill(db, [metered(f"r{number}") for number in range(5)])
+        with db.write() as connection:
+            connection.execute(text("DROP TRIGGER ledger_entries_no_update"))
+            connection.execute(text("UPDATE ledger_entries SET amount_nanos = 1 WHERE seq = 3"))
+    done = other("ledger:verify")
+    assert done.returncode == 1
+    assert "entry 3" in done.stderr
+
+
+def account(path: Path, rows: list[dict[str, Any]]) -> str:
+    """Rows as CSV or JSON lines, as the file is called."""
+    with path.open("w", newline="") as out:
+        if path.suffix == ".csv":
+            writer = csv.DictWriter(out, [*rows[0]])
+            writer.writeheader()
+            writer.writerows(rows)
+        else:
+            out.writelines(json.dumps(row) + "\n" for row in rows)
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_provider_that_counts_the_same_agrees_and_another_does_not(
+    billed: Penstock, tmp_path: Path, suffix: str
+) -> None:
+    sums = billed.json("usage", "--by", "day", "--by", "target", "--json")
+    rows = [
+        {"Date": row["day"], "Model ID": row["target"].partition("/")[2], "prompt_tokens": row["input_tokens"],
+         "Completion Tokens": row["output_tokens"], "cost": row["cost"]}
+        for row in sums if row["target"].startswith("someone/")
+    ]  # fmt: skip
+    path = tmp_path / f"account.{suffix}"
+    assert "agree: 2026-11-01 to 2026-11-02" in billed.ok(
+        "ledger:reconcile", account(path, rows), "--provider", "someone"
+    )
+    rows[0]["prompt_tokens"] = int(rows[0]["prompt_tokens"]) + 100
+    done = billed("ledger:reconcile", account(path, rows), "--provider", "someone")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[2].split() == [
+        "2026-11-01", "it", "input", str(rows[0]["prompt_tokens"] - 100), str(rows[0]["prompt_tokens"]), "+100",
+    ]  # fmt: skip
+    again = ["ledger:reconcile", account(path, rows), "--provider", "someone", "--tolerance", "2%"]
+    assert "agree" in billed.ok(*again)
+    everything = billed("ledger:reconcile", account(path, rows), "--json")
+    assert {one["model"] for one in json.loads(everything.stdout)} == {"it", "at"}
+
+
+def test_an_account_by_request_lists_what_either_side_lacks(billed: Penstock, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"at": entry["admitted_at"], "x-request-id": entry["request_id"], "in": entry["usage"]["input_tokens"] - 7,
+         "cached": 7, "output_tokens": 50}
+        for entry in billed.json("usage", "--entries", "--json")
+    ]  # fmt: skip
+    named = ["--column", "day=at", "--column", "input=in+cached"]
+    assert "agree" in billed.ok("ledger:reconcile", account(tmp_path / "a.csv", rows), *named)
+    rows[3] |= {"x-request-id": "unknown"}
+    done = billed("ledger:reconcile", account(tmp_path / "a.csv", rows), *named, "--json")
+    ids = {one["request_id"] for one in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert "unknown" in ids
+    assert len(ids) == 2
+
+
+def test_an_account_that_cannot_be_read_is_one_clear_line(billed: Penstock, tmp_path: Path) -> None:
+    path = tmp_path / "account.csv"
+    for content, told in (
+        ("", "there is no row"),
+        ("a,b\n1,2\n", "no column looks like day"),
+        ("day,model,input_tokens\nsoon,m,1\n", "line 2 cannot be read"),
+        ("day,model,input_tokens\n2026-11-01,m,x\n", "line 2 cannot be read"),
+        ('{"day": "2026-11-01"}\n[]\n', "no column looks like model"),
+    ):
+        path.write_text(content)
+        assert told in billed.refused("ledger:reconcile", str(path))
+    assert "cannot be read" in billed.refused("ledger:reconcile", str(tmp_path / "none"))
+    assert "no FIELD=COLUMN" in billed.refused("ledger:reconcile", "x", "--column", "a=b", code=2)
+    assert "percentage" in billed.refused("ledger:reconcile", "x", "--tolerance", "-1", code=2)
+
+
+def test_a_past_period_is_repriced_and_the_ledger_stays(billed: Penstock, tmp_path: Path) -> None:
+    before = billed.json("usage", "--json")
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[[model]]\nid = "chat-large"\nprice = {input = 6, output = "30", cached_input = 0.6}\n')
+    rerate = ["ledger:rerate", "--since", "2026-11-01"]
+    large, small = billed.json(*rerate, "--until", "2026-11-03", "--prices", str(prices), "--json")
+    assert (large["model"], large["requests"], Decimal(large["new"])) == ("chat-large", 30, 2 * Decimal(large["old"]))
+    assert Decimal(large["difference"]) == Decimal(large["old"]) == Decimal(before[0]["amount"])
+    assert (small["model"], small["new"]) == ("chat-small", None)
+    assert "no other price" in billed.ok(*rerate, "--prices", str(prices))
+    same = rows_of(billed.ok(*rerate, "--price-version", price_version(RATE), "--csv"))
+    assert [(row["model"], Decimal(row["difference"])) for row in same] == [("chat-large", 0), ("chat-small", 0)]
+    assert "No entries" in billed.ok("ledger:rerate", "--since", "1s", "--price-version", price_version(RATE))
+    assert billed.json("usage", "--json") == before
+
+
+def test_prices_that_cannot_be_read_are_one_clear_line(billed: Penstock, tmp_path: Path) -> None:
+    rerate, path = ["ledger:rerate", "--since", "30d"], tmp_path / "prices.toml"
+    assert "Give one of" in billed.refused(*rerate, code=2)
+    assert "There is no price version" in billed.refused(*rerate, "--price-version", "0" * 16)
+    for content in ("[[model]]\nid = 3\n", "[", '[[model]]\nid = "m"\nprice = {input = "x", output = 1}\n',
+                    '[[model]]\nid = "m"\nprice = {input = -1, output = 1}\n'):  # fmt: skip
+        path.write_text(content)
+        assert "is no file of prices" in billed.refused(*rerate, "--prices", str(path)), content
+    path.write_text("model = []")
+    assert "has no [[model]]" in billed.refused(*rerate, "--prices", str(path))
+
+
+def test_the_versions_of_prices_are_listed(billed: Penstock) -> None:
+    line = billed.ok("ledger:prices").splitlines()[2]
+    assert line.split()[:6] == [price_version(RATE), "3", "0.3", "-", "15", "USD"]
+    assert billed.json("ledger:prices", "--json")[0]["rate"]["output"] == "15"
+
+
+def test_a_day_before_the_first_of_a_month_ends_its_billing_period() -> None:
+    entry = {"admitted_at": datetime(2026, 12, 31, 23, tzinfo=UTC).isoformat(), "settled_at": "", "target": None}
+    entry |= dict.fromkeys(
+        ("currency", "amount", "model", "price_version", "asked", "request_id", "estimated", "outcome", "cost"), ""
+    )
+    named = {"id": "", "name": "", "prefix": ""}
+    usage = dict.fromkeys(
+        ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"), 0
+    )
+    row = columns.focus(
+        {**entry, "cost_currency": "", "app": named, "addon": named, "attachment": named, "key": named, "usage": usage}
+    )
+    assert row["BillingPeriodEnd"] == "2027-01-01T00:00:00+00:00"
+    assert row["PublisherName"] is None
