@@ -155,8 +155,8 @@ def test_without_pyarrow_parquet_names_the_remedy(billed: Penstock, tmp_path: Pa
     told = without.refused("usage:export", "--format", "parquet", "-o", str(tmp_path / "x"))
     assert "pip install 'penstock[parquet]'" in told
     assert "no text" in billed.refused("usage:export", "--format", "parquet", "-o", "-")
-    told = billed("usage:export", "--format", "csv", "-o", str(tmp_path / "no" / "x"))
-    assert (told.returncode, "cannot be written" in told.stderr) == (1, True)
+    done = billed("usage:export", "--format", "csv", "-o", str(tmp_path / "no" / "x"))
+    assert (done.returncode, "cannot be written" in done.stderr) == (1, True)
 
 
 def test_the_ledger_is_proven_and_a_change_of_it_is_found(billed: Penstock, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_past_period_is_repriced_and_the_ledger_stays(billed: Penstock, tmp_pa
     assert (small["model"], small["new"]) == ("chat-small", None)
     assert "no other price" in billed.ok(*rerate, "--prices", str(prices))
     same = rows_of(billed.ok(*rerate, "--price-version", price_version(RATE), "--csv"))
-    assert [(row["model"], Decimal(row["difference"])) for row in same] == [("chat-large", 0), ("chat-small", 0)]
+    assert [(row["model"], row["difference"]) for row in same] == [("chat-large", "0"), ("chat-small", "0")]
     assert "No entries" in billed.ok("ledger:rerate", "--since", "1s", "--price-version", price_version(RATE))
     assert billed.json("usage", "--json") == before
 

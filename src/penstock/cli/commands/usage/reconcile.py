@@ -75,7 +75,7 @@ def reconcile(platform: Platform, wanted: _Wanted) -> int:
         return 1 if found else 0
     days = account.days[0] if account.days[0] == account.days[1] else f"{account.days[0]} to {account.days[1]}"
     if not found:
-        output.value(f"The ledger and {wanted.file} agree: {days}, {len(account.figures)} sums.")
+        output.value(f"The ledger and {wanted.file} agree: {days}, {len(account.figures)} compared.")
         return 0
     titles = ("Request",) if account.by_request else ("Day", "Model")
     rows = [
