@@ -214,6 +214,9 @@ def test_an_operator_sees_the_apps_that_they_own_or_share(db: Database, stores: 
     ]
     wanted = [entry.request_id for entry in entries if entry.app_id != hidden.id]
     assert [entry.request_id for entry in usage.entries(chosen, Page(by="cursor"))] == wanted
+    for app, seen in ((mine, 5), (hidden, 0)):
+        found = usage.entries(Chosen(visible_to=ann.id, key=app.id), Page(by="cursor"))
+        assert [entry.app_id for entry in found] == [app.id] * seen
     first = usage.entries(chosen, Page(by="cursor", size=3))
     assert [entry.request_id for entry in first] == wanted[:4]
     stores.apps.update(mine.id, updated_at=datetime.now(UTC), name="renamed")
@@ -253,3 +256,13 @@ def test_no_question_reads_all_entries(db: Database, question: str) -> None:
         assert not [
             line for line in plan.splitlines() if line.startswith("SCAN ledger_entries") and "INDEX" not in line
         ], (statement, plan)
+
+
+def test_the_entries_of_a_key_are_found_by_its_app(db: Database) -> None:
+    fill(db, spread(3000))
+    with db.write() as connection:
+        connection.execute(text("ANALYZE"))
+    found = plans_of(
+        db, lambda: UsageStore(db).entries(Chosen(key="inf-1", visible_to=None), Page(by="cursor", size=5))
+    )
+    assert any("ix_ledger_entries_app_id" in plan for _, plan in found)

@@ -284,16 +284,20 @@ def _of_app(query: Select[Any], app_id: str) -> Subquery:
 
 
 def _near(connection: Connection, chosen: Chosen) -> Chosen | None:
-    """``chosen`` with the days in which its key or model was used at all; None when there are none."""
+    """``chosen`` with the days in which its key or model was used at all, and the app, for entries are found by these;
+    None when there are none."""
     if chosen.key is None and chosen.model is None and chosen.app_name is None:
         return chosen
-    days = select(func.min(_days.day), func.max(_days.day)).where(*_subject(_days, chosen))
-    first, last = connection.execute(days).one()
+    ends = (func.min(_days.day), func.max(_days.day), func.min(_days.app_id), func.max(_days.app_id))
+    first, last, app_id, other = connection.execute(select(*ends).where(*_filters(_days, chosen))).one()
     if first is None:
         return None
     since, until = first * DAY_US, (last + 1) * DAY_US
     return msgspec.structs.replace(
         chosen,
+        app_id=app_id if app_id == other else chosen.app_id,
+        # Whose it is has been asked of the days.
+        visible_to=None if app_id == other else chosen.visible_to,
         since_us=since if chosen.since_us is None else max(since, chosen.since_us),
         until_us=until if chosen.until_us is None else min(until, chosen.until_us),
     )
