@@ -59,6 +59,7 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
 async def _gateway(boot: Boot, lifeline: Lifeline) -> None:
     from penstock.app.compose import GatewayParts  # noqa: PLC0415 - the control plane does without it
     from penstock.gateway.pipeline import DISCONNECTED  # noqa: PLC0415 - comes with the parts
+    from penstock.ledger.progress import follow  # noqa: PLC0415 - comes with the parts
 
     parts = GatewayParts(boot)
     drain_s = boot.settings.serve.drain_s
@@ -69,6 +70,7 @@ async def _gateway(boot: Boot, lifeline: Lifeline) -> None:
         asyncio.create_task(parts.keys.uses.follow()),
         asyncio.create_task(parts.leases.follow()),
         asyncio.create_task(parts.shared.follow()),
+        asyncio.create_task(follow(parts.journal)),
         asyncio.create_task(_sync_journal(parts.journal.sync, boot.settings.journal.fsync_s)),
     ]
     # What was made at start lives as long as the worker: keep it out of every collection.
@@ -100,6 +102,8 @@ async def _ledger(boot: Boot, lifeline: Lifeline) -> None:
 
     # Answers come first: the ledger may lag, the journal keeps everything for it.
     os.nice(_LEDGER_NICE)
+    # Nobody may take this process, which ends last, for one that answers.
+    os.close(boot.listener)
     parts = LedgerParts(boot)
     try:
         await _until_stopped(parts, lifeline, parts.apply)

@@ -17,6 +17,7 @@ from penstock.gateway.routing.breaker import BreakerRules
 from penstock.gateway.snapshot import KeySnapshot
 from penstock.ledger.journal import Journal
 from penstock.ledger.leases import Leases
+from penstock.ledger.progress import settle_late
 from penstock.store.metering.governance import GovernanceStore
 from penstock.store.metering.leases import LeaseStore
 from penstock.store.nouns.keys import KeyStore
@@ -64,6 +65,7 @@ class GatewayParts:
         await self.upstreams.aclose()
         self.board.close()
         await self.leases.aclose()
+        settle_late(self.journal)
         self.journal.close()
         await self.keys.uses.flush()
         self.db.close()

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from penstock.app.boot import Boot, Serving
 from penstock.app.home import Home, open_database
+from penstock.domain.catalogue import Rate
 from penstock.domain.errors import PenstockError
+from penstock.domain.ledger import DAY_US
 from penstock.ledger.shipper import Shipper
 from penstock.store.metering.expiry import drop_expired
 from penstock.store.metering.ledger import LedgerStore
@@ -19,13 +21,18 @@ from penstock.store.metering.spending import add_spent
 from penstock.store.nouns.audit import AuditStore
 
 _log = logging.getLogger("penstock.ledger")
+_FIRST_TIDY_S = 60.0
 _TIDY_S = 3600.0
-_DAY_US = 86_400 * 1_000_000
-_LOCK_POLL_S = 0.2
+_LOCK_POLL_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+# When everything ends: how long a database that does not answer is waited for, and less than the supervisor's margin.
+_AWAY_S = 5.0
+_MARGIN_S = 2.0
 
 
 class LedgerParts:
-    """The shipper over one home and one database. ``stop`` has it ship what is left and end, within ``drain_s``."""
+    """The shipper over one home and one database. ``stop`` has it ship what is left and end: once no worker is left
+    whose journal is not in the ledger as a whole, after ``drain_s``, or when the database stays away for longer."""
 
     def __init__(self, boot: Boot) -> None:
         settings = boot.settings
@@ -40,19 +47,19 @@ class LedgerParts:
         self._shipper = Shipper(home.journal, self._store)
         self._lock = home.run / "ledger.lock"
         self._every_s = settings.ledger.ship_s
-        self._retention_us = settings.ledger.retention_days * _DAY_US
+        self._retention_us = settings.ledger.retention_days * DAY_US
         self._drain_s = settings.serve.drain_s
         self._stop = asyncio.Event()
+        self._failures = 0
+        self._rates: tuple[Rate, ...] = ()
+        self._tidy_at = time.monotonic() + _FIRST_TIDY_S
         self.apply(boot.serving)
 
     def apply(self, serving: Serving) -> None:
-        """Keep what the prices of these models say."""
+        """Keep what the prices of these models say, with the next round."""
         rated = [model.rate for model in serving.models]
         rated += [target.rate for model in serving.models for target in model.targets]
-        try:
-            self._store.note_rates([rate for rate in rated if rate is not None])
-        except PenstockError as error:
-            _log.warning("price versions cannot be kept: %s", error.message)
+        self._rates = tuple({rate: None for rate in rated if rate is not None})
 
     def stop(self) -> None:
         """Ship what is left, then end."""
@@ -65,13 +72,9 @@ class LedgerParts:
             while not taken():
                 if await self._stopped_within(_LOCK_POLL_S):
                     return
-            tidied_at = time.monotonic()
             while not self._stop.is_set():
                 if not await asyncio.to_thread(self._round):
-                    await self._stopped_within(self._every_s)
-                if time.monotonic() - tidied_at > _TIDY_S:
-                    tidied_at = time.monotonic()
-                    await asyncio.to_thread(self._tidy)
+                    await self._stopped_within(max(self._every_s, self._pause_s()))
             await self._drain()
 
     def close(self) -> None:
@@ -79,37 +82,65 @@ class LedgerParts:
         self.db.close()
 
     async def _drain(self) -> None:
-        ends_at = time.monotonic() + self._drain_s
+        # A signal to the whole group comes here as early as to the workers, whose last answers are waited for.
+        ends_at = time.monotonic() + self._drain_s + _MARGIN_S
+        away_at = None
         while time.monotonic() < ends_at:
             more = await asyncio.to_thread(self._round, last=True)
-            if self._shipper.idle:
+            if self._shipper.idle and not self._failures:
                 return
+            away_at = None if not self._failures else away_at or time.monotonic() + _AWAY_S
+            if away_at is not None and time.monotonic() > away_at:
+                break
             if not more:
-                await asyncio.sleep(min(self._every_s, 0.1))
+                await asyncio.sleep(min(self._every_s, _LOCK_POLL_S))
         _log.warning("the journal is not yet in the ledger as a whole; the next start brings the rest")
 
     def _round(self, *, last: bool = False) -> bool:
+        """Whether there is more to do at once."""
         try:
-            return self._shipper.round(last=last)
+            more = self._shipper.round(last=last)
+            if not last:
+                self._note_rates()
+                more = self._tidy() or more
         except PenstockError:
-            return False  # the store has told why
+            self._failures += 1  # the store has told why
         except OSError as error:
-            _log.error("the journal cannot be read: %s", error.strerror)
+            self._tell(f"the journal cannot be read: {error.strerror}", error)
         except Exception as error:  # noqa: BLE001 - whatever a record held, the next round must come
-            _log.error("the journal cannot be shipped: %s", type(error).__name__)
-            _log.debug("the journal cannot be shipped", exc_info=error)
+            self._tell(f"the journal cannot be shipped: {type(error).__name__}", error)
+        else:
+            self._failures = 0
+            return more
         return False
 
-    def _tidy(self) -> None:
-        """Entries past their retention, and answers and contents past theirs, a bounded number at a time."""
+    def _tell(self, said: str, error: Exception) -> None:
+        if not self._failures:
+            _log.error("%s", said)
+        _log.debug("%s", said, exc_info=error)
+        self._failures += 1
+
+    def _pause_s(self) -> float:
+        """How long to wait after so many failures in a row."""
+        return min(_LONGEST_PAUSE_S, 0.1 * 2.0 ** min(self._failures, 10)) if self._failures else 0.0
+
+    def _note_rates(self) -> None:
+        rates = self._rates
+        if rates:
+            self._store.note_rates(rates)
+            if self._rates is rates:
+                self._rates = ()
+
+    def _tidy(self) -> bool:
+        """Now and then remove entries past their retention, and answers and contents past theirs, a bounded number
+        between two rounds; whether there are more."""
+        if time.monotonic() < self._tidy_at:
+            return False
         now_s = time.time()
-        try:
-            while self._store.prune(int(now_s * 1_000_000) - self._retention_us) and not self._stop.is_set():
-                pass
-            while drop_expired(self.db, now_s) and not self._stop.is_set():
-                pass
-        except PenstockError as error:
-            _log.warning("old entries cannot be removed, tried again later: %s", error.message)
+        removed = self._store.prune(int(now_s * 1_000_000) - self._retention_us) + drop_expired(self.db, now_s)
+        if not removed:
+            self._tidy_at = time.monotonic() + _TIDY_S
+        return bool(removed)
 
     async def _stopped_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):

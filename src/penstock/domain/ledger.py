@@ -6,6 +6,8 @@ from penstock.domain.usage import Usage
 
 # Outcomes that count as no failure: the answer was whole, or its client did not want the rest.
 NOT_FAILED = ("completed", "disconnected")
+# Of a request whose worker died.
+INTERRUPTED = "interrupted"
 DAY_US = 86_400_000_000
 
 

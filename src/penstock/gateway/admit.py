@@ -3,10 +3,12 @@
 import logging
 import time
 from collections import deque
+from typing import TypeVar
 
 from penstock.domain.catalogue import Catalogue, Model
 from penstock.domain.chat import ChatEvent, ChatRequest
 from penstock.domain.errors import PenstockError
+from penstock.domain.ledger import INTERRUPTED
 from penstock.domain.money import nanos, price, price_version
 from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.domain.usage import Usage
@@ -14,10 +16,11 @@ from penstock.gateway.limits.governor import Held
 from penstock.gateway.routing.attempt import Trail
 from penstock.gateway.routing.spent import cost, measured, under_way
 from penstock.gateway.routing.window import estimate
-from penstock.ledger.journal import Admitted, Journal, JournalError, Settled
+from penstock.ledger.journal import Admitted, Journal, JournalError, Leg, Progress, Settled
 
 _log = logging.getLogger("penstock.gateway")
 _LONGEST_NAME = 256
+Kind = TypeVar("Kind", bound=Settled)
 
 
 class Tally:
@@ -119,12 +122,14 @@ class Admission:
         self.model = model
         self.tally = Tally()
         self.settled = False
+        journal.open[self] = 0
 
     def settle(self, outcome: str) -> None:
-        """Write the settlement unless it is written. A disk that refuses it leaves an open admission to be found."""
+        """Write the settlement unless it is written. One that the disk refuses is written as soon as it can be."""
         if self.settled:
             return
         self.settled = True
+        self._journal.open.pop(self, None)
         try:
             settlement = self._settlement(outcome)
         except BaseException:
@@ -138,20 +143,32 @@ class Admission:
         try:
             self._journal.append(settlement)
         except JournalError as error:
-            _log.error("request %s stays unsettled: %s", self.request_id, error)
+            _log.error("request %s stays unsettled for now: %s", self.request_id, error)
+            self._journal.late.append(settlement)
+
+    def produced(self) -> int:
+        """How much of the answer is there; 0 before its first event."""
+        return 0 if self.tally.first_event_ms is None else 1 + self.tally.output_tokens + (self.tally.usage is not None)
+
+    def progress(self) -> Progress:
+        """What the settlement would say now, were the worker to die."""
+        usage = self.tally.final_usage()
+        return self._record(Progress, INTERRUPTED, usage, self.tally.trail.so_far(INTERRUPTED))
 
     def _release(self) -> None:
         if self._held is not None:
             self._held.release()
 
     def _settlement(self, outcome: str) -> Settled:
+        usage = self.tally.final_usage()
+        return self._record(Settled, outcome, usage, self.tally.trail.end(outcome))
+
+    def _record(self, kind: type[Kind], outcome: str, usage: Usage, attempts: tuple[Leg, ...]) -> Kind:
         tally = self.tally
-        usage = tally.final_usage()
-        attempts = tally.trail.end(outcome)
         told = tally.trail.told
         rate = self.model.rate
         cost_nanos, cost_currency = cost(tally.trail, usage, tally.prompt_tokens)
-        return Settled(
+        return kind(
             request_id=self.request_id,
             settled_at=time.time(),
             outcome=outcome,

@@ -1,16 +1,15 @@
 """Joins what one worker's journal says of each request into one entry of the ledger."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from penstock.domain.ledger import LedgerEntry
+from penstock.domain.ledger import INTERRUPTED, LedgerEntry
 from penstock.domain.money import MAX_NANOS
 from penstock.domain.usage import Usage
 from penstock.ledger.journal import Admitted, Progress, Record, Settled
 
-INTERRUPTED = "interrupted"
 _MOST_TOKENS = 10**15
 _MOST_MS = 10**12
 _MOST_US = 2**62
@@ -63,12 +62,21 @@ class Join:
 
     def needed(self) -> set[int]:
         """The files that hold something of requests that are not handed out."""
-        files = {file for _, file in self._early.values()}
+        files = {file for settled, file in self._early.values() if not isinstance(settled, Progress)}
         for held in self._open.values():
             files.add(held.admitted_in)
             if held.progress is not None:
                 files.add(held.progress_in)
         return files
+
+    def waiting(self) -> tuple[str, ...]:
+        """The open requests."""
+        return tuple(self._open)
+
+    def drop(self, requests: Iterable[str]) -> None:
+        """These are in the ledger."""
+        for request_id in requests:
+            self._open.pop(request_id, None)
 
     def interrupted(self) -> Iterator[Made]:
         """The worker has died and all that it wrote was read: what was open, as far as it is known to have come. One
@@ -80,15 +88,23 @@ class Join:
                 made = Made(msgspec.structs.replace(made.entry, amount_nanos=0), made.money)
             yield made
 
-    def unclaimed(self) -> Iterator[Made]:
-        """As ``interrupted``: settlements without an admission. Most have their entries; one that has none lost its
-        admission to damage, and nobody knows whose it was."""
+    def unclaimed(self, *, progress: bool = False) -> list[Made]:
+        """The settlements that came without an admission, and what is noted without one where ``progress`` asks for it.
+        Most have their entries; one that has none lost its admission to damage, and nobody knows whose it was."""
+        made = []
         for settled, _ in self._early.values():
-            admitted = Admitted(
-                request_id=settled.request_id, admitted_at=settled.settled_at, key_id="", key_prefix="", app_id="",
-                addon_id="", attachment_id="", model="", stream=False,
-            )  # fmt: skip
-            yield _settled(admitted, settled, outcome=INTERRUPTED if isinstance(settled, Progress) else None)
+            if progress or not isinstance(settled, Progress):
+                admitted = Admitted(
+                    request_id=settled.request_id, admitted_at=settled.settled_at, key_id="", key_prefix="", app_id="",
+                    addon_id="", attachment_id="", model="", stream=False,
+                )  # fmt: skip
+                made.append(_settled(admitted, settled))
+        return made
+
+    def forget(self, made: Iterable[Made]) -> None:
+        """These, which were unclaimed, are in the ledger."""
+        for one in made:
+            self._early.pop(one.entry.request_id, None)
 
 
 def _nothing(admitted: Admitted) -> Settled:

@@ -69,6 +69,8 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.position = 0
+        # Whether there was more than the last read has taken.
+        self.more = False
         # Where a search for the next whole record goes on, behind damage that is longer than a window.
         self._searched = 0
 
@@ -80,6 +82,7 @@ class Reader:
         try:
             records = self._whole(os.pread(fd, _BLOCK, self.position))
             rest = os.fstat(fd).st_size - self.position
+            self.more = rest > 0
             if records is not None or rest <= 0:
                 return records
             if rest >= _BLOCK and (records := self._whole(os.pread(fd, _LARGEST, self.position))) is not None:

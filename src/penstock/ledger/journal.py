@@ -10,8 +10,10 @@ import os
 import struct
 import time
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -97,11 +99,23 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Admitted | Settled | Progress)
 
 
+class UnderWay(Protocol):
+    """An admitted request without its settlement."""
+
+    def produced(self) -> int:
+        """How much of its answer is there: it has changed when this has; 0 before its first event."""
+
+    def progress(self) -> Progress:
+        """What its settlement would say now, were the worker to die."""
+
+
 class Journal:
     """The journal of one worker, in files that none but this worker ever writes. ``holder`` names the worker in their
     names and in the store: the time of its start, its process, and a random number, for the same on other machines.
 
-    The newest file is locked as long as the worker lives, however it dies.
+    The newest file is locked as long as the worker lives, however it dies. ``open`` are the requests under way, each
+    with how far it had come when that was last written, and ``late`` the settlements that the disk has refused; both
+    are progress.py's to write, and no longer than what was under way at one time.
     """
 
     def __init__(self, folder: Path, *, rotate_bytes: int = 64 * 1024 * 1024) -> None:
@@ -112,6 +126,8 @@ class Journal:
         self._fd = -1
         self._size = 0
         self._dirty = False
+        self.open: dict[UnderWay, int] = {}
+        self.late: deque[Settled] = deque()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._open()

@@ -7,7 +7,7 @@ requests that it has; a file stands only as long as something in it may be missi
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -20,17 +20,18 @@ from penstock.store.metering.ledger import Appended
 _log = logging.getLogger("penstock.ledger")
 LATE_S = 60.0
 _BATCH = 500
-# A smaller batch than this was all that there was.
-_MANY = 100
 # A worker from before 0.3 that outlived its supervisor writes on for two seconds, and locks nothing.
 _OLD_WORKER_S = 5.0
 
 
 class Ledger(Protocol):
-    """Where entries go: the store's ledger. Both raise PenstockError store_unavailable."""
+    """Where entries go: the store's ledger. All raise PenstockError store_unavailable."""
 
     def append(self, entries: Sequence[LedgerEntry], /, *, holder: str, money: Mapping[str, Sequence[str]]) -> Appended:
         """Keep the entries whose requests have none yet; ``holder`` has spent the money that it held for them."""
+
+    def known(self, requests: Sequence[str], /) -> Collection[str]:
+        """Those of the requests that have an entry."""
 
     def release(self, holder: str, /) -> None:
         """The holder is dead and all of its entries are kept: it holds no money any more."""
@@ -115,6 +116,7 @@ class _Worker:
         self._join = Join()
         self._pending: list[Made] = []
         self._ending: Iterator[Made] | None = None
+        self._more = self._compared = False
         self._trouble = ""
 
     def take(self, files: list[JournalFile]) -> None:
@@ -138,13 +140,17 @@ class _Worker:
         if self._ending is not None:
             return self._end(ledger, self._ending)
         self._pending = self._pending or self._next()
-        many = len(self._pending) >= _MANY
-        if self._pending:
-            self._ship(ledger)
-        elif self.dead:
-            self._ending = iter(tuple(self._join.interrupted()))
+        ends = self.dead and not self._pending
+        self._ship(ledger)
+        if not self._files or not self._files[0].old:
+            # Read in the order of their making: an admission that did not come before will not come.
+            self._ship_unclaimed(ledger)
+        if not self._more and not self._compared:
+            self._compare(ledger)
         self._remove(self._finished())
-        return many or self.dead
+        if ends:
+            self._ending = iter(tuple(self._join.interrupted()))
+        return self._more or self.dead
 
     def _end(self, ledger: Ledger, ending: Iterator[Made]) -> bool:
         """Settle what is open, one batch at a time, then remove what is left of the worker."""
@@ -152,11 +158,7 @@ class _Worker:
         if self._pending:
             self._ship(ledger)
             return True
-        unclaimed = tuple(self._join.unclaimed())
-        for start in range(0, len(unclaimed), _BATCH):
-            new = _append(ledger, self.holder, unclaimed[start : start + _BATCH])
-            if new:
-                _log.error("%s: the admissions of %d settled requests are lost: entered without key", self.holder, new)
+        self._ship_unclaimed(ledger, progress=True)
         ledger.release(self.holder)
         self._remove(self._files)
         self.done = True
@@ -164,6 +166,7 @@ class _Worker:
 
     def _next(self) -> list[Made]:
         """The entries that the next block of records completes; empty when all is read."""
+        self._more = False
         for place, file in enumerate(self._files):
             if file.number in self._read:
                 continue
@@ -174,6 +177,7 @@ class _Worker:
                 while (records := self._reader.read(ended=ended)) is not None:
                     made = [one for record in records if (one := self._join.add(record, file.number)) is not None]
                     if made:
+                        self._more = self._reader.more or file is not self._files[-1]
                         return made
             except FileNotFoundError:
                 _log.error("%s: the file is gone, and what was not read of it is lost", file.path)
@@ -183,8 +187,23 @@ class _Worker:
         return []
 
     def _ship(self, ledger: Ledger) -> None:
-        _append(ledger, self.holder, self._pending)
-        self._pending = []
+        if self._pending:
+            _append(ledger, self.holder, self._pending)
+            self._pending = []
+
+    def _compare(self, ledger: Ledger) -> None:
+        """Once, when all is read for the first time: a request whose settlement stood in a file that was removed before
+        the last start looks open, and is in the ledger."""
+        waiting = self._join.waiting()
+        for start in range(0, len(waiting), _BATCH):
+            self._join.drop(ledger.known(waiting[start : start + _BATCH]))
+        self._compared = True
+
+    def _ship_unclaimed(self, ledger: Ledger, *, progress: bool = False) -> None:
+        while made := self._join.unclaimed(progress=progress)[:_BATCH]:
+            if new := _append(ledger, self.holder, made):
+                _log.error("%s: the admissions of %d settled requests are lost: entered without key", self.holder, new)
+            self._join.forget(made)
 
     def _finished(self) -> list[JournalFile]:
         """The files that nobody writes to and that hold nothing but what was shipped; all of it, by now. A dead

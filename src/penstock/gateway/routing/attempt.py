@@ -90,6 +90,12 @@ class Attempt:
         self.cut = self.cut or self.outcome is None
         self.end("cancelled")
 
+    def leg(self, outcome: str) -> Leg:
+        """What the journal keeps of it, with that outcome and the time so far while it is under way."""
+        if self.outcome is not None:
+            return Leg(self.name, self.outcome, self.first_event_ms, self.total_ms)
+        return Leg(self.name, outcome, self.first_event_ms, (self._health.clock() - self.began_at) * 1000)
+
 
 class Trail:
     """The attempts of one request in the order in which they began. ``told`` is the one that the client hears of: the
@@ -108,10 +114,14 @@ class Trail:
         self.attempts.append(attempt)
         return attempt
 
+    def so_far(self, outcome: str) -> tuple[Leg, ...]:
+        """What ``end`` would tell of them now, with that outcome for those under way; none of them ends."""
+        return tuple([one.leg(outcome) for one in self.attempts])
+
     def end(self, outcome: str) -> tuple[Leg, ...]:
         """The request is over, and so is what was under way for it. All its attempts, as the settlement keeps them."""
         for attempt in self.attempts:
             if attempt.outcome is None:
                 attempt.cut = outcome != "completed"
                 attempt.end(outcome)
-        return tuple([Leg(one.name, one.outcome or "", one.first_event_ms, one.total_ms) for one in self.attempts])
+        return tuple([one.leg(outcome) for one in self.attempts])

@@ -101,6 +101,12 @@ class LedgerStore:
         with self._db.read() as connection:
             return [entry_of(row) for row in connection.execute(query)]
 
+    def known(self, requests: Sequence[str]) -> set[str]:
+        """Those of the requests that have an entry, of a thousand at most. Raises PenstockError store_unavailable."""
+        query = select(ledger_entries.c.request_id).where(ledger_entries.c.request_id.in_(requests))
+        with self._db.read() as connection:
+            return set(connection.execute(query).scalars())
+
     def head(self) -> tuple[int, bytes]:
         """Number and hash of the newest entry; 0 before the first. Raises PenstockError store_unavailable."""
         with self._db.read() as connection:
