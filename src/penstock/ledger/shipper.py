@@ -139,6 +139,7 @@ class _Worker:
     def _step(self, ledger: Ledger) -> bool:
         if self._ending is not None:
             return self._end(ledger, self._ending)
+        again = bool(self._pending)
         self._pending = self._pending or self._next()
         ends = self.dead and not self._pending
         self._ship(ledger)
@@ -150,7 +151,7 @@ class _Worker:
         self._remove(self._finished())
         if ends:
             self._ending = iter(tuple(self._join.interrupted()))
-        return self._more or self.dead
+        return self._more or self.dead or again
 
     def _end(self, ledger: Ledger, ending: Iterator[Made]) -> bool:
         """Settle what is open, one batch at a time, then remove what is left of the worker."""
