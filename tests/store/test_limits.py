@@ -13,8 +13,9 @@ from penstock.domain.ids import secret_hash
 from penstock.domain.limits import UNLIMITED, Limits, Policy, Scope, Spending, period_start
 from penstock.domain.platform import Attachment, Principal
 from penstock.store.errors import NotFoundError
-from penstock.store.governance import app_policies, budget_periods, budgets, leases, ledger_days, limits
+from penstock.store.governance import app_policies, budget_periods, budgets, leases, ledger_days, ledger_head, limits
 from penstock.store.metering.budgets import BudgetName, DefaultName
+from penstock.store.metering.spending import open_period
 from penstock.store.nouns.keys import ApiKeySecret
 from penstock.store.nouns.stores import Stores
 from penstock.store.paging import Page
@@ -315,3 +316,29 @@ def test_two_who_set_the_same_budget_at_once_make_one(postgres_stores: Stores) -
     with stores.db.read() as connection:
         assert len(connection.execute(select(budgets)).all()) == 1
         assert len(connection.execute(select(budget_periods)).all()) == 1
+
+
+def test_a_key_that_goes_while_its_budget_is_spent_leaves_no_period_behind(postgres_stores: Stores) -> None:
+    stores = postgres_stores
+    attachment = add_all(stores)
+    key = stores.keys.add(attachment.id)
+    budget = stores.budgets.put(budget_of(Scope.KEY, key.key.id))
+    read, go_on = threading.Event(), threading.Event()
+
+    def spend() -> None:
+        with stores.db.write() as connection:
+            connection.execute(select(ledger_head.c.seq).with_for_update())
+            assert connection.execute(select(budgets.c.id)).scalars().all() == [budget.id]
+            read.set()
+            assert go_on.wait(20)
+            assert open_period(connection, budget, "2026-01-01") == 0
+
+    with ThreadPoolExecutor(2) as pool:
+        spending = pool.submit(spend)
+        assert read.wait(20)
+        removing = pool.submit(stores.keys.remove_key, key.key.id)
+        go_on.set()
+        spending.result(20)
+        removing.result(20)
+    with stores.db.read() as connection:
+        assert connection.execute(select(budget_periods)).all() == []

@@ -10,10 +10,10 @@ from penstock.domain.ids import new_id
 from penstock.domain.limits import Budget, Period, Scope, Spending, period_start
 from penstock.store.database import Database
 from penstock.store.errors import NotFoundError, RetryableError
-from penstock.store.governance import budget_periods, budgets, leases, ledger_head
+from penstock.store.governance import budget_periods, budgets, leases
 from penstock.store.metering.revisions import touch
 from penstock.store.metering.spending import budget_of, open_period
-from penstock.store.metering.subjects import hold, of_app
+from penstock.store.metering.subjects import hold, hold_spending, of_app
 from penstock.store.paging import Page, cut
 
 # Bound variables of one statement; both databases take many more.
@@ -53,7 +53,7 @@ class BudgetStore:
         """That one, whether an operator or a default made it, or None; ``held`` keeps others from changing it until the
         transaction ends."""
         query = select(budgets).where(_is(name))
-        return self._find(query.with_for_update() if held else query)
+        return self._find(_held(query) if held else query)
 
     def get(self, budget_id: str) -> Budget:
         """The budget of that id. Raises NotFoundError."""
@@ -113,8 +113,9 @@ class BudgetStore:
     def remove(self, budget_id: str) -> Budget:
         """Removes it with what is known of its periods; what it was. Raises NotFoundError."""
         with self._db.write() as connection:
-            # The ledger adds to budgets behind this lock: it never finds one gone that it has just read.
-            connection.execute(select(ledger_head.c.seq).with_for_update())
+            # In the order in which ``put`` takes the two.
+            connection.execute(_held(select(budgets.c.id).where(budgets.c.id == budget_id)))
+            hold_spending(connection)
             gone = connection.execute(delete(budgets).where(budgets.c.id == budget_id).returning(budgets)).first()
             if gone is None:
                 raise NotFoundError("budget")
@@ -157,6 +158,11 @@ def spendings(connection: Connection, found: Sequence[Budget], *, at: datetime) 
 def money_counter(budget_id: str, starts_on: str) -> str:
     """The id of a budget's counter in one period."""
     return f"b:{budget_id}:{starts_on}"
+
+
+def _held(query: Select[Any]) -> Select[Any]:
+    # The ledger may go on to name the row as the one that a period is of.
+    return query.with_for_update(key_share=True)
 
 
 def _is(name: BudgetName) -> ColumnElement[bool]:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, i
 from penstock.domain.ids import new_id
 from penstock.domain.limits import Scope
 from penstock.store.errors import NotFoundError
-from penstock.store.governance import budget_periods, budgets, limits
+from penstock.store.governance import budget_periods, budgets, ledger_head, limits
 from penstock.store.schema import addons, api_keys, apps, attachments
 
 _TABLES: dict[Scope, Table] = {
@@ -46,8 +46,17 @@ def forget(connection: Connection, scope: Scope, subject_ids: Sequence[str]) -> 
     """Removes the limits and budgets of objects that have just been removed themselves, in that order, so that what is
     set on one meanwhile is seen here."""
     for ids in _batches(subject_ids):
-        for table in (limits, budgets):
-            connection.execute(delete(table).where(table.c.scope == scope.value, table.c.subject_id.in_(ids)))
+        named = {table: (table.c.scope == scope.value, table.c.subject_id.in_(ids)) for table in (limits, budgets)}
+        connection.execute(delete(limits).where(*named[limits]))
+        if connection.execute(select(budgets.c.id).where(*named[budgets]).limit(1)).first() is not None:
+            hold_spending(connection)
+            connection.execute(delete(budgets).where(*named[budgets]))
+
+
+def hold_spending(connection: Connection) -> None:
+    """Keeps the ledger from adding to budgets until the transaction ends: it never finds one gone that it has just
+    read."""
+    connection.execute(select(ledger_head.c.seq).with_for_update())
 
 
 def pass_on(connection: Connection, old_id: str, new_id_: str) -> None:
