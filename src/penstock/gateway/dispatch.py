@@ -162,7 +162,7 @@ class _Tries:
         if (slots := self._board.slots(target.provider)) is not None and not health.refused_for():
             health.outstanding += 1  # it waits for this target, and others should not choose it for that
             try:
-                free = await slots.take()
+                free = await slots.take(self._trail.app_id, self._trail.weight)
             except PenstockError as error:
                 self.failures.add(target, error)
                 return None

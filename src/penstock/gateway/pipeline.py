@@ -82,6 +82,8 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
     admission = admit(record, model, journal=line.journal, recent=line.recent, held=held)
     admission.tally.chat = parsed.chat
     out.admitted(admission)
+    trail = admission.tally.trail
+    trail.app_id, trail.weight = app_id, principal.policy.weight
     outcome = "internal_error"
     try:
         if parsed.chat.model == STANDARD_PLAN:
@@ -93,7 +95,7 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
             model=model,
             adapters=line.adapters,
             board=line.board,
-            trail=admission.tally.trail,
+            trail=trail,
         )
         await _relay(opened, admission, out)
         outcome = "completed"

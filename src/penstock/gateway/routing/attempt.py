@@ -99,11 +99,14 @@ class Attempt:
 
 class Trail:
     """The attempts of one request in the order in which they began. ``told`` is the one that the client hears of: the
-    answer's, or the one whose failure was chosen; ``uncalled`` names the target of that failure if nobody called it."""
+    answer's, or the one whose failure was chosen; ``uncalled`` names the target of that failure if nobody called it.
+    In queues the request waits as one of ``app_id``, which has that ``weight``."""
 
-    __slots__ = ("attempts", "told", "uncalled")
+    __slots__ = ("app_id", "attempts", "told", "uncalled", "weight")
 
     def __init__(self) -> None:
+        self.app_id = ""
+        self.weight = 1
         self.attempts: list[Attempt] = []
         self.told: Attempt | None = None
         self.uncalled: str | None = None

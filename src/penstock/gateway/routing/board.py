@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from penstock.gateway.routing.breaker import BreakerRules
@@ -35,6 +35,7 @@ class Board:
         self._healths: dict[str, Health] = {}
         self._kept: frozenset[str] | None = None
         self._slots: dict[str, Slots] = {}
+        self._reserves: dict[str, int] = {}
         self._notices = Notices(run)
         self._budgets: dict[str, HedgeBudget] = {}
 
@@ -78,9 +79,18 @@ class Board:
         }
         for name, limit in limits.items():
             if name not in self._slots:
-                self._slots[name] = Slots(self._run, name, limit)
+                self._slots[name] = Slots(self._run, name, limit, clock=self.clock)
+                self._slots[name].reserves = self._reserves
         for name, slots in self._slots.items():
             slots.limit = limits.get(name)  # never closed: another descriptor of its file must not be opened
+
+    def set_reserves(self, reserves: Mapping[str, int]) -> None:
+        """These shares of each provider's slots (percent by app id) are for one app alone from now on. Calls under way
+        keep the slots that they have: a new reserve holds in full once those in it are over."""
+        if reserves != self._reserves:
+            self._reserves = dict(reserves)
+            for slots in self._slots.values():
+                slots.reserves = self._reserves
 
     def budget(self, model_id: str) -> HedgeBudget:
         """How many of the model's requests were hedged at this worker."""

@@ -1,15 +1,18 @@
-"""At most so many calls of one provider at once, exact over all workers of one machine, and a queue for the others.
+"""At most so many calls of one provider at once, exact over all workers of a machine, and a fair queue for the others.
 
 A slot is one byte of a file that a worker holds locked; the kernel unlocks it when the worker dies, however it dies.
 Such locks belong to the process and not to a descriptor: a worker remembers which bytes it holds itself, and opens the
 file once, because closing any descriptor of it would drop them all.
+
+Some slots may be reserved for an app: no other takes them, and the app takes them before the common ones. What is left
+is shared by weight (fairness.py); what an app is served in slots of its own does not count against it there.
 """
 
 import asyncio
 import fcntl
 import os
-from collections import deque
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +20,8 @@ from pathlib import Path
 import msgspec
 
 from penstock.domain.errors import PenstockError
+from penstock.gateway.routing.fairness import FairQueue
+from penstock.gateway.routing.reserves import Layout, lay_out
 
 _POLL_S = 0.02
 # Other workers look every _POLL_S for a slot. One whose queue never empties would hand its slots on for ever: once in a
@@ -26,6 +31,7 @@ _LEFT_S = 1.5 * _POLL_S
 _RETRY_AFTER_S = 1
 
 Free = Callable[[], None]
+Turn = asyncio.Future[Free]
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,17 +51,22 @@ def _nothing() -> None:
 
 
 class Slots:
-    """The slots of one provider as one worker takes them. Belongs to one event loop."""
+    """The slots of one provider as one worker takes them. Belongs to one event loop; ``clock`` is monotonic seconds."""
 
-    def __init__(self, folder: Path, provider: str, limit: Limit) -> None:
+    def __init__(
+        self, folder: Path, provider: str, limit: Limit, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.limit: Limit | None = limit  # None from when a reload has taken it away
+        self.reserves: Mapping[str, int] = {}  # percent by app id; replaced, never changed
         self.held: set[int] = set()
         self._provider = provider
-        self._queue: deque[asyncio.Future[Free]] = deque()
+        self._clock = clock
+        self._queue: FairQueue[Turn] = FairQueue()
         self._timer: asyncio.TimerHandle | None = None
         self._left_at = self._left_until = 0.0
         # Where the search begins: apart from other workers', so that they seldom meet.
         self._next = os.getpid() * 7919 % limit.max_concurrent
+        self._laid_out: tuple[int, Mapping[str, int], Layout] | None = None
         path = folder / f"slots-{sha256(provider.encode()).hexdigest()[:16]}"
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
@@ -64,33 +75,32 @@ class Slots:
         """Requests in this worker's queue."""
         return len(self._queue)
 
-    async def take(self) -> Free:
-        """A slot, given back by calling what is returned. Raises PenstockError upstream_busy: at once when the queue is
-        full, else when none became free in time."""
-        free = None if self._queue else self._try()
+    async def take(self, app: str = "", weight: int = 1) -> Free:
+        """A slot for a request of an app, given back by calling what is returned. Raises PenstockError upstream_busy:
+        at once when the queue is full and the app holds most of it, else when none became free in time, or when the
+        queue is full and others have more right to it."""
+        free = self._at_once(app)
         if free is not None:
             return free
         limit = self.limit or _NO_LIMIT
         if len(self._queue) >= limit.max_queue:
-            raise self._busy("its queue is full")
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[Free] = loop.create_future()
+            self._make_room(app, weight)
+        turn: Turn = asyncio.get_running_loop().create_future()
         if not self._queue:
-            self._left_at = loop.time() + _OWN_S
-        self._queue.append(turn)
+            self._left_at = self._clock() + _OWN_S
+        self._queue.add(app, weight, turn)
         self._watch()
         try:
             async with asyncio.timeout(limit.queue_timeout_s):
                 return await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 turn.result()()  # it came while we were being cancelled
             if isinstance(error, TimeoutError):
                 raise self._busy(f"no slot became free in {limit.queue_timeout_s:g} s") from None
             raise
         finally:
-            if turn in self._queue:
-                self._queue.remove(turn)
+            self._queue.drop(app, turn)
 
     def close(self) -> None:
         """Give everything back."""
@@ -101,14 +111,36 @@ class Slots:
             os.close(self._fd)
             self._fd = -1
 
-    def _try(self) -> Free | None:
+    def _at_once(self, app: str) -> Free | None:
+        """A slot that nobody waits for."""
+        if self.limit is None and not self._queue:
+            return _nothing
+        free = None if app in self._queue else self._try(self._layout().own.get(app))
+        return free if free is not None or self._queue else self._try(self._layout().common)
+
+    def _make_room(self, app: str, weight: int) -> None:
+        """One out of the full queue for one of the app. Raises PenstockError when it has no more right to it."""
+        turn = self._queue.yields_to(app, weight) if self._queue else None
+        if turn is None:
+            raise self._busy("its queue is full")
+        if not turn.done():
+            turn.set_exception(self._busy("its queue is full, most of it of this app"))
+
+    def _layout(self) -> Layout:
+        """Which slots are whose, from the limit and the reserves as they are now."""
+        count = (self.limit or _NO_LIMIT).max_concurrent
+        if self._laid_out is None or self._laid_out[0] != count or self._laid_out[1] is not self.reserves:
+            self._laid_out = (count, self.reserves, lay_out(count, self.reserves))
+        return self._laid_out[2]
+
+    def _try(self, among: range | None) -> Free | None:
+        """One of these slots, if one is free."""
         if self.limit is None:
             return _nothing
-        count = self.limit.max_concurrent
-        if len(self.held) >= count or self._fd < 0:
+        if not among or len(self.held) >= self.limit.max_concurrent or self._fd < 0:
             return None
-        for at in range(self._next, self._next + count):
-            slot = at % count
+        for at in range(self._next, self._next + len(among)):
+            slot = among[at % len(among)]
             if slot in self.held:
                 continue
             try:
@@ -116,7 +148,7 @@ class Slots:
             except OSError:
                 continue
             self.held.add(slot)
-            self._next = slot
+            self._next = at % len(among)
             return partial(self._release, slot)
         return None
 
@@ -126,21 +158,32 @@ class Slots:
         self.held.remove(slot)
         if self._fd >= 0:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, slot)
-        if self._queue and (now := asyncio.get_running_loop().time()) >= self._left_at:
+        if self._queue and (now := self._clock()) >= self._left_at:
             self._left_at, self._left_until = now + _OWN_S, now + _LEFT_S
         self._serve()
 
     def _serve(self) -> None:
-        """Slots to those who wait, the first first."""
-        if self._queue and asyncio.get_running_loop().time() < self._left_until:
+        """Slots to those who wait: to each app its own, then the common ones in turn."""
+        if self._queue and self._clock() < self._left_until:
             return
-        while self._queue:
-            if self._queue[0].done():
-                self._queue.popleft()
-            elif (free := self._try()) is not None:
-                self._queue.popleft().set_result(free)
-            else:
-                return
+        layout = self._layout()
+        for app, own in layout.own.items():
+            while app in self._queue and self._hand(app, own, counted=False):
+                pass
+        while self._queue and self._hand(self._queue.next_app(), layout.common, counted=True):
+            pass
+
+    def _hand(self, app: str, among: range, *, counted: bool) -> bool:
+        """One of these slots to the app's first; whether there is reason to go on."""
+        turn = self._queue.first(app)
+        if turn.done():
+            self._queue.drop(app, turn)
+        elif (free := self._try(among)) is not None:
+            self._queue.serve(app, counted=counted)
+            turn.set_result(free)
+        else:
+            return False
+        return True
 
     def _watch(self) -> None:
         """Nobody tells us of a slot that another worker gave back: while someone waits, look now and then."""
