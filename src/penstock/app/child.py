@@ -71,6 +71,7 @@ async def _gateway(boot: Boot, lifeline: Lifeline) -> None:
         asyncio.create_task(parts.leases.follow()),
         asyncio.create_task(parts.shared.follow()),
         asyncio.create_task(follow(parts.journal)),
+        asyncio.create_task(parts.contents.follow()),
         asyncio.create_task(_sync_journal(parts.journal.sync, boot.settings.journal.fsync_s)),
     ]
     # What was made at start lives as long as the worker: keep it out of every collection.

@@ -6,6 +6,7 @@ from penstock.app.boot import Boot, Serving
 from penstock.app.home import Home, open_database
 from penstock.app.serving.upstreams import Upstreams
 from penstock.gateway.admit import Recent
+from penstock.gateway.content import Contents
 from penstock.gateway.endpoints import Gateway
 from penstock.gateway.limits.defaults import defaults
 from penstock.gateway.limits.governor import governor
@@ -18,6 +19,7 @@ from penstock.gateway.snapshot import KeySnapshot
 from penstock.ledger.journal import Journal
 from penstock.ledger.leases import Leases
 from penstock.ledger.progress import settle_late
+from penstock.store.metering.contents import ContentStore
 from penstock.store.metering.governance import GovernanceStore
 from penstock.store.metering.leases import LeaseStore
 from penstock.store.nouns.keys import KeyStore
@@ -42,6 +44,9 @@ class GatewayParts:
             on_outage=limits.on_outage,
         )
         self.shared = SharedRules(GovernanceStore(self.db), poll_s=settings.gateway.snapshot_poll_s)
+        self.shared.heard = lambda shared: self.board.set_reserves(shared.reserves)
+        self.board.set_reserves(self.shared.now.reserves)
+        self.contents = Contents(ContentStore(self.db).add)
         self._recent = Recent()
         self._fingerprint = fingerprint(settings.home)
         health = Health(self.keys, {engine.provider: engine.base for engine in boot.engines}, self.board)
@@ -61,13 +66,14 @@ class GatewayParts:
 
     async def aclose(self) -> None:
         """Close connections, give back what is held of limits, close the journal, then write the last uses of keys and
-        close the database."""
+        what is kept of apps' prompts, and close the database."""
         await self.upstreams.aclose()
         self.board.close()
         await self.leases.aclose()
         settle_late(self.journal)
         self.journal.close()
         await self.keys.uses.flush()
+        await self.contents.aclose()
         self.db.close()
 
     def _line(self, serving: Serving) -> Line:
@@ -88,6 +94,7 @@ class GatewayParts:
                 self.shared,
                 defaults(serving.limits, serving.limit_defaults, serving.budget_defaults, catalogue=catalogue),
             ),
+            contents=self.contents,
         )
 
 

@@ -13,6 +13,8 @@ from penstock.control.names import invalid
 from penstock.control.openapi import with_document
 from penstock.control.people.changes import OperatorChanges
 from penstock.control.people.sign_in import SignIn
+from penstock.control.policies.contents import ContentRoutes
+from penstock.control.policies.policy import PolicyRoutes
 from penstock.control.routes.account import AccountRoutes
 from penstock.control.routes.addons import AddOnRoutes
 from penstock.control.routes.apps import AppRoutes
@@ -81,6 +83,8 @@ def routes(stores: Stores, context: ControlContext) -> list[Route]:
         KeyRoutes(stores, context, changes),
         LimitRoutes(stores, context),
         BudgetRoutes(stores, context),
+        PolicyRoutes(stores),
+        ContentRoutes(stores),
         ServiceRoutes(context),
         UsageRoutes(stores, context),
     )

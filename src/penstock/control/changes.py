@@ -98,6 +98,8 @@ class Changes:
             stores.config_vars.remove(app.id)
             stores.releases.remove(app.id)
             stores.collaborators.remove(app.id)
+            stores.policies.remove(app.id)
+            stores.contents.shorten(app.id, None)
             stores.apps.remove(app.id)
             before = {"name": app.name, "owner": app.owner_email, "region": app.region}
             record(stores, by, "app.destroy", subject=_app(app), before=before)

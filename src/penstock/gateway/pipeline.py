@@ -25,6 +25,7 @@ from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.gateway.admit import Admission, Recent, admit, admitted, allowed_model
+from penstock.gateway.content import Contents, Kept
 from penstock.gateway.dispatch import Adapter, Opened, arrived, bound, dispatch
 from penstock.gateway.limits.governor import Allowance, Governor, Held
 from penstock.gateway.route import route
@@ -48,6 +49,7 @@ class Line(msgspec.Struct, frozen=True):
     recent: Recent
     board: Board
     governor: Governor
+    contents: Contents | None = None
 
 
 class Out(Protocol):
@@ -84,6 +86,7 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
     out.admitted(admission)
     trail = admission.tally.trail
     trail.app_id, trail.weight = app_id, principal.policy.weight
+    kept = _kept(line.contents, principal, parsed, admission)
     outcome = "internal_error"
     try:
         if parsed.chat.model == STANDARD_PLAN:
@@ -97,7 +100,7 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
             board=line.board,
             trail=trail,
         )
-        await _relay(opened, admission, out)
+        await _relay(opened, admission, out, kept)
         outcome = "completed"
     except PenstockError as error:
         outcome = error.code
@@ -107,6 +110,8 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
         raise
     finally:
         admission.settle(outcome)
+        if kept is not None and line.contents is not None:
+            line.contents.end(kept, outcome)
 
 
 def _bounded(held: Held, parsed: Parsed, out: Out) -> Parsed:
@@ -121,7 +126,14 @@ def _bounded(held: Held, parsed: Parsed, out: Out) -> Parsed:
         raise
 
 
-async def _relay(opened: Opened, admission: Admission, out: Out) -> None:
+def _kept(contents: Contents | None, principal: Principal, parsed: Parsed, admission: Admission) -> Kept | None:
+    """Where prompt and answer are collected, for an app that has them kept."""
+    if contents is None or principal.policy.content_days is None:
+        return None
+    return Kept(principal, admission.model.id, parsed, request_id=admission.request_id)
+
+
+async def _relay(opened: Opened, admission: Admission, out: Out, kept: Kept | None) -> None:
     """Events to the client; the settlement is written before the last byte, so a whole answer is a settled one."""
     tally = admission.tally
     async with aclosing(opened.events) as events:
@@ -131,6 +143,8 @@ async def _relay(opened: Opened, admission: Admission, out: Out) -> None:
                 tally.add(event)
                 if begins:
                     await out.begin(opened)
+                if kept is not None:
+                    kept.add(event.frame)
                 if event.done:
                     admission.settle("completed")
                 await out.event(event)

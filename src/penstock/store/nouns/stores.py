@@ -2,8 +2,10 @@
 
 from penstock.store.database import Database
 from penstock.store.metering.budgets import BudgetStore
+from penstock.store.metering.contents import ContentStore
 from penstock.store.metering.governance import GovernanceStore
 from penstock.store.metering.limits import LimitStore
+from penstock.store.metering.policies import PolicyStore
 from penstock.store.nouns.addons import AddOnStore
 from penstock.store.nouns.apps import AppStore
 from penstock.store.nouns.attachments import AttachmentStore
@@ -36,3 +38,5 @@ class Stores:
         self.limits = LimitStore(db)
         self.budgets = BudgetStore(db)
         self.governance = GovernanceStore(db)
+        self.policies = PolicyStore(db)
+        self.contents = ContentStore(db)

@@ -1,0 +1,1 @@
+"""How apps are treated, and what is kept of what they ask."""
