@@ -87,11 +87,15 @@ class Kept:
 
 
 class Contents:
-    """What one worker keeps, until it is stored by ``write``."""
+    """What one worker keeps, until it is stored by ``write``: the last ``most`` requests, of ``most_bytes`` together."""
 
-    def __init__(self, write: Write, *, every_s: float = EVERY_S) -> None:
+    def __init__(
+        self, write: Write, *, every_s: float = EVERY_S, most: int = MOST_WAITING, most_bytes: int = MOST_BYTES
+    ) -> None:
         self._write = write
         self._every_s = every_s
+        self._most = most
+        self._most_bytes = most_bytes
         self._waiting: deque[Kept] = deque()
         self._bytes = 0
         self._dropped = 0
@@ -151,7 +155,7 @@ class Contents:
         self._write([kept.content() for kept in taken])
 
     def _bound(self) -> None:
-        while len(self._waiting) > MOST_WAITING or self._bytes > MOST_BYTES:
+        while len(self._waiting) > self._most or self._bytes > self._most_bytes:
             self._bytes -= self._waiting.popleft().size
             self._dropped += 1
 
