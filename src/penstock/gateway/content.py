@@ -87,7 +87,7 @@ class Kept:
 
 
 class Contents:
-    """What one worker keeps, until it is stored by ``write``: the last ``most`` requests, of ``most_bytes`` together."""
+    """What one worker keeps until it is stored by ``write``: the last ``most`` requests, of ``most_bytes`` together."""
 
     def __init__(
         self, write: Write, *, every_s: float = EVERY_S, most: int = MOST_WAITING, most_bytes: int = MOST_BYTES
