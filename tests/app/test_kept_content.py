@@ -89,7 +89,7 @@ def test_prompts_are_on_the_disk_only_when_they_are_kept_and_then_not_in_clear_t
     for stream in (False, True):
         ask(server, off, stream=stream)
     server.cli("policy:set", "-a", "hello", "--keep-content", "7")
-    ids = []
+    ids: list[str] = []
     deadline = time.monotonic() + 30
     while not ids:  # a worker knows of the change within the poll interval
         ask(server, on, stream=True)

@@ -213,14 +213,17 @@ def test_a_reserve_holds_over_processes_and_a_kill_gives_it_back(tmp_path: Path)
 def test_reserves_change_while_calls_are_under_way(tmp_path: Path) -> None:
     async def test() -> None:
         load = Load(slots(tmp_path, 4, queue=50))
-        await load.add("batch", 10)
+        await load.add("batch", 14)
         assert load.held("batch") == 4
         load.own.reserves = {"web": 50}
-        await load.add("web", 2)
-        await load.turn(4)  # each of those that are over was in a slot that is reserved now, or not
-        assert (load.held("web"), load.held("batch")) == (2, 2)
+        await load.add("web", 10)
+        await load.turn(4)  # those that had a slot that is reserved now are over
+        assert len(load.holding) == 4
+        assert load.held("batch") <= 2
         load.own.reserves = {}
-        await load.turn(4)
+        await load.turn(20)
+        assert (load.own.waiting, len(load.served), load.holding) == (0, 24, [])
+        await load.add("batch", 4)
         assert load.held("batch") == 4
         await load.end()
 
