@@ -17,8 +17,6 @@ from penstock.store.governance import app_policies, content_keys, contents
 from penstock.store.paging import Page, cut
 
 _DAY_US = 86_400 * 1_000_000
-# Rows that one transaction deletes.
-_BATCH = 1000
 _ID_BYTES = 36
 
 _encode = msgspec.json.encode
@@ -114,17 +112,6 @@ class ContentStore:
             ends = contents.c.created_us + days * _DAY_US
             late = update(contents).where(of_app, contents.c.expires_us > ends).values(expires_us=ends)
             return connection.execute(late).rowcount
-
-    def remove_expired(self, now_us: int | None = None) -> int:
-        """Deletes what has expired, in transactions of bounded size; how many."""
-        gone = 0
-        while True:
-            with self._db.write() as connection:
-                old = select(contents.c.request_id).where(contents.c.expires_us <= (now_us or _now_us())).limit(_BATCH)
-                deleted = connection.execute(delete(contents).where(contents.c.request_id.in_(old.scalar_subquery())))
-            gone += deleted.rowcount
-            if deleted.rowcount < _BATCH:
-                return gone
 
     def count(self, app_id: str) -> int:
         """How many requests of an app are kept, those that have expired included as long as they are there."""
