@@ -9,7 +9,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.domain.catalogue import Catalogue
 from penstock.domain.ids import secret_hash
@@ -20,19 +20,35 @@ from penstock.gateway.endpoints import Gateway
 from penstock.gateway.limits.governor import Governor
 from penstock.gateway.pages import Health
 from penstock.gateway.pipeline import DISCONNECTED, Line
+from penstock.gateway.replay.service import Replay
 from penstock.gateway.routing.board import Board
 from penstock.gateway.routing.breaker import BreakerRules
 from penstock.gateway.snapshot import KeySnapshot
+from penstock.gateway.underway import Underway
 from penstock.ledger.journal import Admitted, Journal, Settled, read_journal
 from penstock.providers.catalogue import build_catalogue, specs
 from penstock.providers.registry import make_adapter, make_transport
 from penstock.providers.spec import Bound
 from penstock.providers.transport import Transport
-from penstock.settings.tree import ModelRow, ProviderRow, Settings, TargetRow
+from penstock.settings.tree import CacheSettings, IdempotencySettings, ModelRow, ProviderRow, Settings, TargetRow
+from penstock.store.metering.answers import AnswerStore
 from tests.gateway.allowances import ungoverned
 from tests.gateway.conftest import ANSWER, DONE, delta
 from tests.gateway.test_underway import Table
 from tests.upstream import Exchange, Script, ScriptedUpstream
+
+
+class Answers(NamedTuple):
+    """Where answers are kept that are given again, and for how long."""
+
+    store: AnswerStore
+    idempotency: IdempotencySettings = IdempotencySettings()
+    cache: CacheSettings = CacheSettings()
+
+    def replay(self, owner: str, underway: Underway) -> Replay:
+        """What a worker of that name makes of them."""
+        return Replay(self.store, owner=owner, underway=underway, idempotency=self.idempotency, cache=self.cache)
+
 
 KEY = "inf-lab"
 OTHER_KEY = "inf-other"
@@ -153,7 +169,7 @@ class Asking:
 
     def __init__(self, lab: Lab, body: bytes, headers: Mapping[str, str], *, stalled: bool = False) -> None:
         self._lab = lab
-        self._messages: list[dict[str, Any]] = []
+        self.messages: list[dict[str, Any]] = []
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": sent}
 
@@ -161,7 +177,7 @@ class Asking:
             return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message: dict[str, Any]) -> None:
-            self._messages.append(message)
+            self.messages.append(message)
             if stalled and "body" in message:
                 await asyncio.Event().wait()
 
@@ -170,13 +186,13 @@ class Asking:
     async def answer(self) -> Answered:
         """The answer, once it is there."""
         await self.task
-        headers = dict(self._messages[0]["headers"]) if self._messages else {}
+        headers = dict(self.messages[0]["headers"]) if self.messages else {}
         request_id = headers.get(b"x-request-id", b"").decode()
-        return Answered(self._messages, self._lab.settlement(request_id) if request_id else None)
+        return Answered(self.messages, self._lab.settlement(request_id) if request_id else None)
 
     def heard(self) -> bytes:
         """What the client has got of the body so far."""
-        return b"".join(message.get("body", b"") for message in self._messages)
+        return b"".join(message.get("body", b"") for message in self.messages)
 
     async def hang_up(self) -> None:
         """The client goes, as the HTTP edge tells it."""
@@ -196,11 +212,12 @@ async def lab(  # noqa: PLR0913 - what it is made of, each by its name
     clock: Callable[[], float] | None = None,
     governor: Callable[[Catalogue], Governor] | None = None,
     principals: Mapping[str, Principal] | None = None,
+    answers: Answers | None = None,
     **model: Any,
 ) -> AsyncIterator[Lab]:
     """A worker whose model ``m`` has one target ``NAME/up`` for each script, in order; ``providers`` and ``targets``
-    add to those rows, ``adapters`` come first in place of providers, ``principals`` are whom keys stand for; the rest
-    goes to the model's row."""
+    add to those rows, ``adapters`` come first in place of providers, ``principals`` are whom keys stand for,
+    ``answers`` are given again; the rest goes to the model's row."""
     with contextlib.ExitStack() as stack:
         upstreams = {name: stack.enter_context(ScriptedUpstream(script)) for name, script in scripts.items()}
         own = dict(adapters or {})
@@ -231,10 +248,13 @@ async def lab(  # noqa: PLR0913 - what it is made of, each by its name
         for key in (KEY, OTHER_KEY):
             await keys.find(secret_hash(key))
         line = Line(catalogue, own, journal, "heroku-inf-000000", Recent(), board, (governor or ungoverned)(catalogue))
-        app = Gateway(line, keys, Health(keys, {}, board), max_body_bytes=1 << 20)
+        replay = None if answers is None else answers.replay(journal.holder, keys.underway)
+        app = Gateway(line, keys, Health(keys, {}, board), max_body_bytes=1 << 20, replay=replay)
         try:
             yield Lab(app, board, folder / "journal", upstreams, keys)
         finally:
+            if replay is not None:
+                await replay.aclose()
             for transport in transports:
                 await transport.aclose()
             board.close()

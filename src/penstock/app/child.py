@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -79,6 +80,7 @@ async def _gateway(boot: Boot, lifeline: Lifeline) -> None:
     gc.freeze()
     try:
         await _until_stopped(server, lifeline, parts.apply)
+        await parts.replay.drain(drain_s - (time.monotonic() - server.stopped_at))
     finally:
         for task in tasks:
             task.cancel()

@@ -13,12 +13,14 @@ from penstock.gateway.limits.governor import governor
 from penstock.gateway.limits.shared import SharedRules
 from penstock.gateway.pages import Health
 from penstock.gateway.pipeline import Line
+from penstock.gateway.replay.service import Replay
 from penstock.gateway.routing.board import Board
 from penstock.gateway.routing.breaker import BreakerRules
 from penstock.gateway.snapshot import KeySnapshot
 from penstock.ledger.journal import Journal
 from penstock.ledger.leases import Leases
 from penstock.ledger.progress import settle_late
+from penstock.store.metering.answers import AnswerStore
 from penstock.store.metering.contents import ContentStore
 from penstock.store.metering.governance import GovernanceStore
 from penstock.store.metering.leases import LeaseStore
@@ -51,12 +53,20 @@ class GatewayParts:
         self._fingerprint = fingerprint(settings.home)
         health = Health(self.keys, {engine.provider: engine.base for engine in boot.engines}, self.board)
         gateway = settings.gateway
+        self.replay = Replay(
+            AnswerStore(self.db),
+            owner=self.journal.holder,
+            underway=self.keys.underway,
+            idempotency=settings.idempotency,
+            cache=settings.cache,
+        )
         self.app = Gateway(
             self._line(boot.serving),
             self.keys,
             health,
             max_body_bytes=gateway.max_body_bytes,
             route_headers=gateway.route_headers,
+            replay=self.replay,
         )
 
     def apply(self, serving: Serving) -> None:
@@ -65,8 +75,9 @@ class GatewayParts:
         self.app.line = self._line(serving)
 
     async def aclose(self) -> None:
-        """Close connections, give back what is held of limits, close the journal, then write the last uses of keys and
-        what is kept of apps' prompts, and close the database."""
+        """End what still runs for clients that have gone, close connections, give back what is held of limits, close
+        the journal, then write the last uses of keys and what is kept of apps' prompts, and close the database."""
+        await self.replay.aclose()
         await self.upstreams.aclose()
         self.board.close()
         await self.leases.aclose()

@@ -28,6 +28,10 @@ CODES: dict[str, ErrorCode] = {
     "unsupported_schema": ErrorCode(400, _REQUEST, "Use the JSON Schema subset of docs/structured-output.md."),
     "context_length_exceeded": ErrorCode(400, _REQUEST, "Shorten the messages; the message gives count and limit."),
     "max_tokens_exceeded": ErrorCode(400, _REQUEST, "Ask for fewer max_tokens: the message names the limit."),
+    "idempotency_key_invalid": ErrorCode(400, _REQUEST, "Send 1 to 255 printable ASCII characters as Idempotency-Key."),
+    "resume_not_possible": ErrorCode(
+        400, _REQUEST, "Send Last-Event-ID with the Idempotency-Key of a streamed request, and one of its event ids."
+    ),
     "invalid_request": ErrorCode(400, _REQUEST, "The message says what is wrong with the HTTP request."),
     "upstream_refused": ErrorCode(400, _REQUEST, "The upstream refused the request; its own message follows."),
     "image_unavailable": ErrorCode(400, _REQUEST, "Send the image as a data URL, or at a public address."),
@@ -46,6 +50,9 @@ CODES: dict[str, ErrorCode] = {
     "method_not_allowed": ErrorCode(405, _REQUEST, "Use a method named in the Allow header."),
     "request_timeout": ErrorCode(408, _REQUEST, "Send the request faster; the bound is a setting."),
     "body_too_large": ErrorCode(413, _REQUEST, "Send less, or raise gateway.max_body_bytes."),
+    "idempotency_conflict": ErrorCode(
+        422, _REQUEST, "This Idempotency-Key was used with another body; take a new one."
+    ),
     "header_too_large": ErrorCode(431, _REQUEST, "Send smaller headers."),
     "rate_limit_exceeded": ErrorCode(
         429,

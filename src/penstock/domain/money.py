@@ -16,8 +16,9 @@ _MILLION = 1_000_000
 MAX_NANOS = 10**18
 
 
-def price(usage: Usage, rate: Rate) -> Decimal:
-    """What an answer costs in the rate's currency, rounded half to even to 10^-9, the only rounding there is.
+def price(usage: Usage, rate: Rate, *, percent: int = 100) -> Decimal:
+    """What an answer costs in the rate's currency, or a percentage of it, rounded half to even to 10^-9, the only
+    rounding there is.
 
     Formula: tokens of each kind times their rate over a million; what was read from a cache or written to one is a part
     of the input (domain/usage.py) and is charged at its own rate instead. Parts that are larger than their whole are
@@ -29,11 +30,15 @@ def price(usage: Usage, rate: Rate) -> Decimal:
     write = rate.input if rate.cache_write is None else rate.cache_write
     with localcontext(prec=60):
         exact = (
-            plain * rate.input
-            + usage.cached_input_tokens * read
-            + usage.cache_write_tokens * write
-            + usage.output_tokens * rate.output
-        ) / _MILLION
+            (
+                plain * rate.input
+                + usage.cached_input_tokens * read
+                + usage.cache_write_tokens * write
+                + usage.output_tokens * rate.output
+            )
+            * percent
+            / (100 * _MILLION)
+        )
         return exact.quantize(_NANO, ROUND_HALF_EVEN)
 
 

@@ -27,6 +27,7 @@ class Tally:
     """What the meter has seen of one answer."""
 
     __slots__ = (
+        "cached_percent",
         "chat",
         "done",
         "first_event_ms",
@@ -48,6 +49,7 @@ class Tally:
         self.output_tokens = 0
         self.first_event_ms: float | None = None
         self.done = False
+        self.cached_percent: int | None = None  # of the price, for an answer out of the cache
 
     def add(self, event: ChatEvent) -> None:
         """Count one event."""
@@ -138,7 +140,7 @@ class Admission:
         if self._held is not None:
             tokens = settlement.input_tokens + settlement.output_tokens
             self._held.settle(tokens, settlement.amount_nanos, age_s=settlement.total_ms / 1000)
-        if outcome == "completed":
+        if outcome == "completed" and not settlement.cached_answer:
             self._recent[self.model.id].append(settlement)
         try:
             self._journal.append(settlement)
@@ -166,8 +168,11 @@ class Admission:
     def _record(self, kind: type[Kind], outcome: str, usage: Usage, attempts: tuple[Leg, ...]) -> Kind:
         tally = self.tally
         told = tally.trail.told
-        rate = self.model.rate
-        cost_nanos, cost_currency = cost(tally.trail, usage, tally.prompt_tokens)
+        rate, percent = self.model.rate, tally.cached_percent
+        cached = percent is not None
+        cost_nanos, cost_currency = (
+            (0, rate.currency if rate else "USD") if cached else cost(tally.trail, usage, tally.prompt_tokens)
+        )
         return kind(
             request_id=self.request_id,
             settled_at=time.time(),
@@ -184,13 +189,14 @@ class Admission:
             cache_write_tokens=usage.cache_write_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             attempts=attempts,
-            amount_nanos=nanos(price(usage, rate)) if rate else 0,
+            amount_nanos=nanos(price(usage, rate, percent=100 if percent is None else percent)) if rate else 0,
             currency=rate.currency if rate else "USD",
             price_version=price_version(rate) if rate else None,
             cost_nanos=cost_nanos,
             cost_currency=cost_currency,
             raw_usage=tally.raw_usage.decode("utf-8", "replace") if tally.raw_usage else None,
             queued_ms=tally.queued_ms(),
+            cached_answer=cached,
         )
 
 
@@ -225,9 +231,16 @@ def _default_name(catalogue: Catalogue, principal: Principal) -> str:
 
 
 def admitted(
-    principal: Principal, chat: ChatRequest, model: Model, *, request_id: str, held: Held | None = None
+    principal: Principal,
+    chat: ChatRequest,
+    model: Model,
+    *,
+    request_id: str,
+    held: Held | None = None,
+    charge_id: bytes | None = None,
 ) -> Admitted:
-    """What is written down of a request, with the budgets on which it holds money."""
+    """What is written down of a request, with the budgets on which it holds money, and the id under which it is charged
+    once."""
     return Admitted(
         request_id=request_id,
         admitted_at=time.time() if held is None else held.allowance.at(),
@@ -241,6 +254,7 @@ def admitted(
         app_name=principal.app_name,
         asked=chat.model[:_LONGEST_NAME],
         money=held.counters if held is not None else (),
+        idempotency_id=charge_id,
     )
 
 

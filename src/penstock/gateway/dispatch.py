@@ -60,10 +60,11 @@ def isolation(salt: str, app_id: str) -> str:
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """An open event stream, the attempt that it comes from, and what its target ignores."""
+    """An open event stream, the attempt that it comes from (None: it is out of the cache), and what its target
+    ignores."""
 
     events: EventStream
-    attempt: Attempt
+    attempt: Attempt | None
     ignored: tuple[str, ...]
 
 
@@ -223,7 +224,7 @@ class _Tries:
 
 
 async def _give_up(opened: Opened) -> None:
-    if opened.attempt.produced is not None:
+    if opened.attempt is not None and opened.attempt.produced is not None:
         for event in arrived(opened.events):
             opened.attempt.produced.add(event.output_tokens, event.usage, event.raw_usage)
     await opened.events.aclose()

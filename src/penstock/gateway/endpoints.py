@@ -1,9 +1,7 @@
 """The HTTP edge of the data plane: a raw ASGI application, no router framework on the hot path."""
 
 import asyncio
-import logging
 import os
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,32 +13,40 @@ from penstock.gateway.admit import allowed_model
 from penstock.gateway.authenticate import authenticate, bearer_key
 from penstock.gateway.pages import Health, addon_status, model_entry, model_list
 from penstock.gateway.pipeline import DISCONNECTED, Line, run_line
+from penstock.gateway.replay.service import REPLAY_HEADERS, Asked, Replay, wanted
 from penstock.gateway.reply import Reply, Send
 from penstock.gateway.snapshot import KeySnapshot
-from penstock.gateway.underway import KEY_EXPIRED, KEY_REVOKED, gone
 from penstock.gateway.wire import parse_chat
 from penstock.providers.wire_out import available_models
 
-_log = logging.getLogger("penstock.gateway")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 _CHAT = "/v1/chat/completions"
 _PAGES = {"/healthz", "/readyz", "/available-models", "/v1/models", "/v1/mcp/servers"}
 _PAGES_BELOW = ("/v1/models/", "/models/")
 _READ_ONLY = ("GET", "HEAD")
+_READ = {b"authorization", b"x-api-key", b"content-length", b"x-heroku-prompt-caching", *REPLAY_HEADERS}
 
 
 class Gateway:
     """The ASGI application of one worker."""
 
     def __init__(
-        self, line: Line, keys: KeySnapshot, health: Health, *, max_body_bytes: int, route_headers: bool = True
+        self,
+        line: Line,
+        keys: KeySnapshot,
+        health: Health,
+        *,
+        max_body_bytes: int,
+        route_headers: bool = True,
+        replay: Replay | None = None,
     ) -> None:
         self.line = line  # replaced when the configuration is reloaded
         self._keys = keys
         self._health = health
         self._max_body = max_body_bytes
         self._route_headers = route_headers
+        self._replay = replay
         # Unique across workers and restarts without a system call per request.
         self._id_prefix = "req_" + os.urandom(8).hex()
         self._id_count = 0
@@ -56,29 +62,27 @@ class Gateway:
                 await self._chat(scope, receive, reply)
             else:
                 await self._page(scope, reply)
-        except PenstockError as error:
-            await reply.error(error)
-        except asyncio.CancelledError as cancelled:
-            if (cut := _why_cut(cancelled)) is not None:
-                await reply.error(cut)
-        except Exception as error:  # noqa: BLE001 - the edge of the process: nothing may leave as a stack trace
-            _log_failure(reply.request_id, error)
-            message = f"Internal error; quote {reply.request_id} to the operator."
-            await reply.error(PenstockError("internal_error", message))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the edge of the process
+            await reply.failed(error)
 
     async def _chat(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         if scope["method"] != "POST":
             raise _not_allowed(reply, "POST")
-        authorization, api_key, length, prompt_caching = _headers(scope)
-        principal = await authenticate(self._keys, bearer_key(authorization, api_key))
+        headers = _headers(scope)
+        secret = _key(headers)
+        principal = await authenticate(self._keys, secret)
         underway = self._keys.underway
         task = underway.enter(principal)  # no wait since the key was looked at: a change must find it here
         try:
-            parsed = parse_chat(await self._read(receive, length))
-            if not prompt_caching:
+            parsed = parse_chat(await self._read(receive, headers.get(b"content-length")))
+            if headers.get(b"x-heroku-prompt-caching", b"").strip().lower() == b"false":
                 parsed = msgspec.structs.replace(parsed, prompt_caching=False)
             reply.expect(stream=bool(parsed.chat.stream), dropped=parsed.dropped)
-            await run_line(self.line, principal, parsed, request_id=reply.request_id, out=reply)
+            if self._replay is not None and wanted(headers, principal):
+                asked = Asked(principal, secret or "", headers, parsed)
+                await self._replay.serve(self.line, asked, reply)
+            else:
+                await run_line(self.line, principal, parsed, request_id=reply.request_id, out=reply)
         finally:
             underway.leave(task)
 
@@ -121,8 +125,7 @@ class Gateway:
         catalogue = self.line.catalogue
         if path == "/available-models":
             return 200, available_models(catalogue)
-        authorization, api_key, _, _ = _headers(scope)
-        principal = await authenticate(self._keys, bearer_key(authorization, api_key))
+        principal = await authenticate(self._keys, _key(_headers(scope)))
         if path == "/v1/models":
             return 200, model_list(catalogue, principal)
         if path == "/v1/mcp/servers":
@@ -133,39 +136,19 @@ class Gateway:
         return 200, model_entry(allowed_model(catalogue, principal, path.removeprefix("/v1/models/")))
 
 
-def _headers(scope: Scope) -> tuple[str | None, str | None, bytes | None, bool]:
-    """Authorization, x-api-key, content-length and whether prompts may be cached, in one pass."""
-    authorization = api_key = length = None
-    prompt_caching = True
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            authorization = value.decode("latin-1")
-        elif name == b"x-api-key":
-            api_key = value.decode("latin-1")
-        elif name == b"content-length":
-            length = value
-        elif name == b"x-heroku-prompt-caching":
-            prompt_caching = value.strip().lower() != b"false"
-    return authorization, api_key, length, prompt_caching
+def _headers(scope: Scope) -> dict[bytes, bytes]:
+    """The headers that say something here; of one that is repeated, the last."""
+    return {name: value for name, value in scope["headers"] if name in _READ}
 
 
-def _why_cut(cancelled: asyncio.CancelledError) -> PenstockError | None:
-    """What a cancelled request's client is told; None when it has hung up."""
-    for reason in cancelled.args:
-        if reason == DISCONNECTED:
-            return None
-        if reason in (KEY_REVOKED, KEY_EXPIRED):
-            return gone(reason)
-    return PenstockError("shutting_down", "The server is stopping; try again.", retry_after_s=2)
+def _key(headers: dict[bytes, bytes]) -> str | None:
+    authorization, api_key = headers.get(b"authorization"), headers.get(b"x-api-key")
+    return bearer_key(
+        None if authorization is None else authorization.decode("latin-1"),
+        None if api_key is None else api_key.decode("latin-1"),
+    )
 
 
 def _not_allowed(reply: Reply, allow: str) -> PenstockError:
     reply.add_header(b"allow", allow.encode())
     return PenstockError("method_not_allowed", f"This route takes {allow} only.")
-
-
-def _log_failure(request_id: str, error: Exception) -> None:
-    """The type and the place: a message may hold what a client sent, so it is for the debug level alone."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    _log.error("request %s failed: %s at %s:%s", request_id, type(error).__name__, last.name, last.lineno)
-    _log.debug("request %s failed", request_id, exc_info=error)

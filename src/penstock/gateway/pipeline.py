@@ -71,7 +71,21 @@ class Out(Protocol):
         """One event's bytes."""
 
 
-async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_id: str, out: Out) -> None:
+class Origin(msgspec.Struct, frozen=True):
+    """What is special about a request: the id under which it is charged once, and the answer, if it is out of the
+    cache, with the percentage of its price that is charged."""
+
+    charge_id: bytes | None = None
+    cached: Opened | None = None
+    percent: int = 100
+
+
+_PLAIN = Origin()
+
+
+async def run_line(
+    line: Line, principal: Principal, parsed: Parsed, *, request_id: str, out: Out, origin: Origin = _PLAIN
+) -> None:
     """Serve one authenticated request. Raises PenstockError; the admission is settled by then."""
     model, app_id = allowed_model(line.catalogue, principal, parsed.chat.model), principal.app_id
     held = None
@@ -80,7 +94,7 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
         out.limited(allowance)
         held = allowance.hold(parsed) or await allowance.obtain(parsed)
         parsed = _bounded(held, parsed, out)
-    record = admitted(principal, parsed.chat, model, request_id=request_id, held=held)
+    record = admitted(principal, parsed.chat, model, request_id=request_id, held=held, charge_id=origin.charge_id)
     admission = admit(record, model, journal=line.journal, recent=line.recent, held=held)
     admission.tally.chat = parsed.chat
     out.admitted(admission)
@@ -89,17 +103,20 @@ async def run_line(line: Line, principal: Principal, parsed: Parsed, *, request_
     kept = _kept(line.contents, principal, parsed, admission)
     outcome = "internal_error"
     try:
-        if parsed.chat.model == STANDARD_PLAN:
-            parsed = with_model(parsed, model.id)
-        targets = route(model, parsed, line.board, app_id=app_id)
-        opened = await dispatch(
-            targets,
-            bound(parsed, model, targets[0], fingerprint=line.fingerprint, app_id=app_id),
-            model=model,
-            adapters=line.adapters,
-            board=line.board,
-            trail=trail,
-        )
+        if (opened := origin.cached) is not None:
+            admission.tally.cached_percent = origin.percent
+        else:
+            if parsed.chat.model == STANDARD_PLAN:
+                parsed = with_model(parsed, model.id)
+            targets = route(model, parsed, line.board, app_id=app_id)
+            opened = await dispatch(
+                targets,
+                bound(parsed, model, targets[0], fingerprint=line.fingerprint, app_id=app_id),
+                model=model,
+                adapters=line.adapters,
+                board=line.board,
+                trail=trail,
+            )
         await _relay(opened, admission, out, kept)
         outcome = "completed"
     except PenstockError as error:

@@ -1,6 +1,9 @@
 """Writes answers to an ASGI ``send``: JSON, event streams, and errors before or after the first byte."""
 
+import asyncio
 import functools
+import logging
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,7 +14,10 @@ from penstock.domain.errors import PenstockError
 from penstock.gateway.admit import Admission
 from penstock.gateway.dispatch import Opened
 from penstock.gateway.limits.governor import Allowance
+from penstock.gateway.pipeline import DISCONNECTED
+from penstock.gateway.underway import KEY_EXPIRED, KEY_REVOKED, gone
 
+_log = logging.getLogger("penstock.gateway")
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
@@ -106,6 +112,29 @@ class Reply:
         await self._start(status, [_JSON, (b"content-length", b"%d" % len(body))])
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
+    async def failed(self, error: BaseException) -> None:
+        """Tell why the request ended early: a refusal, a cut, or a bug without its stack trace."""
+        if isinstance(error, PenstockError):
+            await self.error(error)
+        elif isinstance(error, asyncio.CancelledError):
+            if (cut := _why_cut(error)) is not None:
+                await self.error(cut)
+        else:
+            _log_failure(self.request_id, error)
+            message = f"Internal error; quote {self.request_id} to the operator."
+            await self.error(PenstockError("internal_error", message))
+
+    async def relay(self, message: dict[str, Any]) -> None:
+        """A message of an answer that was written elsewhere, with its own headers."""
+        self.started = True
+        await self._send(message)
+
+    def twin(self, send: Send) -> "Reply":
+        """The same request's way to another place, as long as nothing has been sent."""
+        twin = Reply(send, self.request_id, route_headers=self._route)
+        twin.expect(stream=self._stream, dropped=self.dropped)
+        return twin
+
     def add_header(self, name: bytes, value: bytes) -> None:
         """One more header, before the status is sent."""
         self._headers.append((name, value))
@@ -121,6 +150,23 @@ class Reply:
         if self._allowance is not None:
             self._allowance.headers.add_to(self._headers)
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
+
+
+def _why_cut(cancelled: asyncio.CancelledError) -> PenstockError | None:
+    """What a cancelled request's client is told; None when it has hung up."""
+    for reason in cancelled.args:
+        if reason == DISCONNECTED:
+            return None
+        if reason in (KEY_REVOKED, KEY_EXPIRED):
+            return gone(reason)
+    return PenstockError("shutting_down", "The server is stopping; try again.", retry_after_s=2)
+
+
+def _log_failure(request_id: str, error: BaseException) -> None:
+    """The type and the place: a message may hold what a client sent, so it is for the debug level alone."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    _log.error("request %s failed: %s at %s:%s", request_id, type(error).__name__, last.name, last.lineno)
+    _log.debug("request %s failed", request_id, exc_info=error)
 
 
 @functools.lru_cache(1024)

@@ -38,9 +38,10 @@ class Underway:
         self._open: dict[asyncio.Task[Any], Principal] = {}
         self._next_expiry = _NEVER
 
-    def enter(self, principal: Principal) -> asyncio.Task[Any]:
-        """From here on the current task's request is cut when its key goes; give the task to ``leave``."""
-        task = asyncio.current_task()
+    def enter(self, principal: Principal, task: asyncio.Task[Any] | None = None) -> asyncio.Task[Any]:
+        """From here on the task's request, the current one's by default, is cut when its key goes; give the task to
+        ``leave``."""
+        task = task or asyncio.current_task()
         if task is None:
             raise RuntimeError("a request is served by a task of its own")
         self._open[task] = principal

@@ -208,7 +208,8 @@ ledger_days = Table(
 )
 
 # Answers of the data plane that are given again: to a repeated Idempotency-Key, or out of the cache. ``body`` and the
-# chunks are encrypted under what only the asking client knows, so the master key is not involved.
+# chunks are encrypted under what only the asking client knows, so the master key is not involved. All times are by the
+# database's clock: of the owner's last sign of life, and of the last one of a client that follows at another worker.
 answers = Table(
     "answers",
     metadata,
@@ -220,10 +221,9 @@ answers = Table(
     Column("owner", String(80), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("request_id", String(64), nullable=False),
-    Column("status", Integer, nullable=False),
-    Column("headers", JSON, nullable=False),
     Column("body", LargeBinary),
     Column("alive_s", Float, nullable=False),
+    Column("followed_s", Float, nullable=False),
     Column("created_s", Float, nullable=False),
     Column("expires_s", Float, nullable=False, index=True),
 )

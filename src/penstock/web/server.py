@@ -1,8 +1,10 @@
 """Runs an ASGI application on an already bound socket until told to stop, then drains: the server of both planes."""
 
 import asyncio
+import math
 import os
 import socket
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -42,6 +44,7 @@ class Server:
         self._reason = reason
         self._refusal = refusal
         self._stop = asyncio.Event()
+        self.stopped_at = math.inf  # by the monotonic clock
 
     async def run(self, started: Callable[[], None]) -> None:
         """Serve until ``stop``; calls ``started`` once connections are accepted."""
@@ -54,4 +57,5 @@ class Server:
 
     def stop(self) -> None:
         """Stop accepting, let open answers finish within the bound, cut the rest."""
+        self.stopped_at = min(self.stopped_at, time.monotonic())
         self._stop.set()

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from penstock.control import paging
 from penstock.control.guard import Guard, actor_of
 from penstock.control.names import invalid
-from penstock.control.routes.audit import parse_since
+from penstock.control.routes.audit import parse_time
 from penstock.control.trail import Subject, record
 from penstock.domain import content
 from penstock.domain.access import Permission
@@ -65,7 +65,7 @@ class ContentRoutes:
         since, wanted = request.query.get("since"), request.query.get("request")
         if wanted is not None and not 0 < len(wanted) <= _LONGEST_ID:
             raise invalid("request must be the x-request-id of a request.")
-        chosen = ContentFilter(wanted, None if since is None else parse_since(since))
+        chosen = ContentFilter(wanted, None if since is None else parse_time(since, "since"))
         page = paging.page_of(request)
         page = replace(page, size=min(page.size, _LONGEST_PAGE))
         found = self._stores.contents.list(app.id, chosen, page=page)
