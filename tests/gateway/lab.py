@@ -31,7 +31,7 @@ from penstock.providers.registry import make_adapter, make_transport
 from penstock.providers.spec import Bound
 from penstock.providers.transport import Transport
 from penstock.settings.tree import CacheSettings, IdempotencySettings, ModelRow, ProviderRow, Settings, TargetRow
-from penstock.store.metering.answers import AnswerStore
+from penstock.store.keeping.answers import AnswerStore
 from tests.gateway.allowances import ungoverned
 from tests.gateway.conftest import ANSWER, DONE, delta
 from tests.gateway.test_underway import Table

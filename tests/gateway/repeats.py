@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.settings.tree import CacheSettings, IdempotencySettings
 from penstock.store.database import Database
-from penstock.store.metering.answers import AnswerStore
+from penstock.store.keeping.answers import AnswerStore
 from tests.gateway.conftest import DONE, USAGE, delta
 from tests.gateway.lab import Answers, Asking, Lab, lab
 from tests.upstream import Exchange, Script

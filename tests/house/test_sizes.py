@@ -24,11 +24,11 @@ def test_no_file_is_longer_than_its_bound() -> None:
 
 # Lines by plane, docs/decisions/0009: the line of a request cannot grow on what the control plane does not need.
 PLANES = {
-    "the line of a request": ({"gateway", "ledger", "web"}, 6_900),
+    "the line of a request": ({"gateway", "ledger", "web"}, 8_600),
     "upstreams": ({"providers", "engine"}, 10_900),
     "control": ({"control", "store"}, 12_400),
     "the rest": ({"app", "domain", "settings", "__main__.py", "__init__.py"}, 4_200),
-    "client": ({"cli"}, 5_600),
+    "client": ({"cli"}, 6_200),
 }
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from penstock.store.database import Database
 from penstock.store.governance import answers
-from penstock.store.metering.answers import SILENT_S, AnswerStore, Ask, Attempt, Beat
+from penstock.store.keeping.answers import SILENT_S, AnswerStore, Ask, Attempt, Beat
 
 ID = b"i" * 32
 ASK = Ask(id=ID, fingerprint=b"f" * 32, app_id="app", owner="one", request_id="req_1", window_s=60.0)

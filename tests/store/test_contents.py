@@ -15,7 +15,7 @@ from penstock.store.boxes import close_box, new_pair, open_box
 from penstock.store.database import Database
 from penstock.store.errors import StoreError
 from penstock.store.governance import contents
-from penstock.store.metering.contents import ContentFilter, ContentStore
+from penstock.store.keeping.contents import ContentFilter, ContentStore
 from penstock.store.nouns.stores import Stores
 from penstock.store.paging import Page
 from penstock.store.sealing import MasterKeys

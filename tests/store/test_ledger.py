@@ -27,7 +27,7 @@ from penstock.store.governance import (
     ledger_entries,
     price_versions,
 )
-from penstock.store.metering.expiry import drop_expired
+from penstock.store.keeping.expiry import drop_expired
 from penstock.store.metering.ledger import DAY_SUMS, LedgerStore
 from penstock.store.metering.verify import verify
 from penstock.store.nouns.audit import AuditStore

@@ -20,8 +20,8 @@ from penstock.gateway.snapshot import KeySnapshot
 from penstock.ledger.journal import Journal
 from penstock.ledger.leases import Leases
 from penstock.ledger.progress import settle_late
-from penstock.store.metering.answers import AnswerStore
-from penstock.store.metering.contents import ContentStore
+from penstock.store.keeping.answers import AnswerStore
+from penstock.store.keeping.contents import ContentStore
 from penstock.store.metering.governance import GovernanceStore
 from penstock.store.metering.leases import LeaseStore
 from penstock.store.nouns.keys import KeyStore

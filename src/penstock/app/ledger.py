@@ -15,7 +15,7 @@ from penstock.domain.catalogue import Rate
 from penstock.domain.errors import PenstockError
 from penstock.domain.ledger import DAY_US
 from penstock.ledger.shipper import Shipper
-from penstock.store.metering.expiry import drop_expired
+from penstock.store.keeping.expiry import drop_expired
 from penstock.store.metering.ledger import LedgerStore
 from penstock.store.metering.spending import add_spent
 from penstock.store.nouns.audit import AuditStore

@@ -12,7 +12,7 @@ from penstock.control.routes.audit import parse_time
 from penstock.control.trail import Subject, record
 from penstock.domain import content
 from penstock.domain.access import Permission
-from penstock.store.metering.contents import ContentFilter
+from penstock.store.keeping.contents import ContentFilter
 from penstock.store.nouns.stores import Stores
 from penstock.web.api import Doc, Reply, Request, Route
 

@@ -26,7 +26,7 @@ from penstock.gateway.replay.asking import CACHE
 from penstock.gateway.replay.keeper import AskStore
 from penstock.gateway.replay.sealing import Cipher
 from penstock.gateway.reply import Reply
-from penstock.store.metering.answers import AnswerStore
+from penstock.store.keeping.answers import AnswerStore
 
 _log = logging.getLogger("penstock.gateway")
 _encode_canonical = msgspec.json.Encoder(order="sorted").encode

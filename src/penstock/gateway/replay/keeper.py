@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from penstock.domain.errors import PenstockError
 from penstock.gateway.replay.recording import Recording
 from penstock.gateway.replay.sealing import Cipher, Piece, place_of
-from penstock.store.metering.answers import AnswerStore, Attempt, Beat, End
+from penstock.store.keeping.answers import AnswerStore, Attempt, Beat, End
 
 _log = logging.getLogger("penstock.gateway")
 BEAT_S = 0.5

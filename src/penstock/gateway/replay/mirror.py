@@ -8,7 +8,7 @@ from penstock.gateway.replay.asking import Asking
 from penstock.gateway.replay.keeper import AskStore
 from penstock.gateway.replay.recording import Recording
 from penstock.gateway.replay.sealing import place_of
-from penstock.store.metering.answers import SILENT_S, AnswerStore, Look
+from penstock.store.keeping.answers import SILENT_S, AnswerStore, Look
 
 _POLL_S = 0.15
 # How long the database may be away before a follower is told that the rest is lost.

@@ -22,7 +22,7 @@ from penstock.gateway.replay.sealing import place_of
 from penstock.gateway.reply import Reply
 from penstock.gateway.underway import Underway
 from penstock.settings.tree import IdempotencySettings
-from penstock.store.metering.answers import SILENT_S, AnswerStore, Ask, Attempt, End, Found
+from penstock.store.keeping.answers import SILENT_S, AnswerStore, Ask, Attempt, End, Found
 
 _log = logging.getLogger("penstock.gateway")
 _TRIES = 5

@@ -15,7 +15,7 @@ from penstock.gateway.reply import Reply
 from penstock.gateway.underway import Underway
 from penstock.gateway.wire import Parsed
 from penstock.settings.tree import CacheSettings, IdempotencySettings
-from penstock.store.metering.answers import AnswerStore
+from penstock.store.keeping.answers import AnswerStore
 
 REPLAY_HEADERS = (IDEMPOTENCY_KEY, LAST_EVENT_ID, CACHE)
 

@@ -1,8 +1,8 @@
 """All noun stores over one database."""
 
 from penstock.store.database import Database
+from penstock.store.keeping.contents import ContentStore
 from penstock.store.metering.budgets import BudgetStore
-from penstock.store.metering.contents import ContentStore
 from penstock.store.metering.governance import GovernanceStore
 from penstock.store.metering.limits import LimitStore
 from penstock.store.metering.policies import PolicyStore
