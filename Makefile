@@ -12,13 +12,15 @@ HEROKU_CLI := tests/interop/node_modules/.stamp
 ARGS ?=
 # The whole suite in two processes, a file in one of them: it waits for servers and programs more than it computes.
 TWICE = --numprocesses 2 --dist loadfile
+# The tests that PENSTOCK_SOAK=1 gives their full counts.
+SOAKED = tests/app/test_crash.py
 
 # uv does not read pip's settings: where only pip is told about a mirror, hand that on.
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-.PHONY: help setup serve test lint types check bench lock docs clean
+.PHONY: help setup serve test soak lint types check bench lock docs clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -29,6 +31,9 @@ serve: $(VENV)/.runtime ## Set up and serve; PENSTOCK_* variables and ARGS="--po
 
 test: $(VENV)/.dev $(NODE_SDK) $(HEROKU_CLI) ## Run the tests; ARGS="tests/house -k size" narrows them
 	$(PY) -m pytest $(or $(ARGS),$(TWICE))
+
+soak: $(VENV)/.dev ## The tests that kill, at full counts (hours); ARGS="tests/app/test_crash.py" narrows them
+	PENSTOCK_SOAK=1 $(PY) -m pytest $(or $(ARGS),$(SOAKED))
 
 lint: $(VENV)/.dev ## ruff (rules and format) and the import contracts
 	$(BIN)/ruff check .
