@@ -298,7 +298,7 @@ def test_a_changed_sum_of_a_day_without_its_entries_is_no_less_than_what_is_left
 def test_answers_go_when_their_time_is_over(db: Database) -> None:
     row = {
         "kind": "cache", "app_id": "a", "fingerprint": b"f", "state": "done", "owner": "w", "attempt": 1,
-        "request_id": "r", "status": 200, "headers": [], "alive_s": 1.0, "created_s": 1.0,
+        "request_id": "r", "alive_s": 1.0, "followed_s": 1.0, "created_s": 1.0,
     }  # fmt: skip
     with db.write() as connection:
         connection.execute(insert(answers), [row | {"id": bytes([n]) * 32, "expires_s": float(n)} for n in range(9)])
