@@ -116,7 +116,7 @@ def add_governance(stores: Stores, attachment: Attachment) -> None:
     asked = {"request_id": "r", "asked": "m", "outcome": "completed", "attempts": "[]", "hash": b"h" * 32}
     flags = {"stream": True, "cached_answer": False, "estimated": False, "raw_usage": '{"n": 1}', "queued_ms": 0.25}
     answer = {"id": b"i" * 32, "kind": "idempotency", "app_id": attachment.app_id, "fingerprint": b"f" * 32}
-    state = {"state": "done", "owner": "w", "attempt": 1, "request_id": "r", "status": 200, "headers": {"a": "b"}}
+    state = {"state": "done", "owner": "w", "attempt": 1, "request_id": "r", "followed_s": 1.0}
     rows = {
         governance.app_policies: {"app_id": attachment.app_id, "weight": 2, "reserve_percent": 10, "updated_at": NOW},
         governance.leases: {
