@@ -18,6 +18,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from penstock.domain.ledger import LedgerEntry
+from penstock.ledger.journal import Progress
+from penstock.store.database import Database
+from penstock.store.metering.ledger import LedgerStore
 from tests.gateway.conftest import DONE, Gateway, control, delta
 from tests.server import Server, borrow_weights, descendants, is_alive, running, scratch_env, wait_ready
 from tests.upstream import Exchange, ScriptedUpstream
@@ -278,7 +282,7 @@ def read_until_cut(case: OpenStream, server: Server, began: threading.Event, out
         case.read(server, began, out)
 
 
-def test_the_admission_of_a_request_survives_the_kill_of_its_worker(tmp_path: Path) -> None:
+def test_what_a_killed_worker_had_produced_is_in_the_ledger(tmp_path: Path) -> None:
     case, began, out = OpenStream(tmp_path), threading.Event(), list[str]()
     with (
         ScriptedUpstream(case.script) as upstream,
@@ -288,9 +292,20 @@ def test_the_admission_of_a_request_survives_the_kill_of_its_worker(tmp_path: Pa
         reader = threading.Thread(target=read_until_cut, args=(case, server, began, out))
         reader.start()
         assert began.wait(30)
+        until(lambda: any(isinstance(record, Progress) for record in gateway.records()), "nothing is noted of it")
         worker = min(descendants(server.process.pid))
         os.kill(worker, signal.SIGKILL)
         reader.join(30)
         case.go.set()
-        # The admission survives the kill: what settles it from what is known is the ledger of a later version.
-        assert [type(record).__name__ for record in gateway.records()] == ["Admitted"]
+        until(lambda: len(ledger(server.home)) == 1, "it is not in the ledger")
+    (entry,) = ledger(tmp_path / "home")
+    assert (entry.outcome, entry.usage.output_tokens, entry.usage.estimated) == ("interrupted", 1, True)
+
+
+def ledger(home: Path) -> list[LedgerEntry]:
+    """The entries of a home."""
+    db = Database.open(home / "penstock.db", upkeep=True)
+    try:
+        return LedgerStore(db).entries()
+    finally:
+        db.close()

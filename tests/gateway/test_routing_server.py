@@ -148,12 +148,13 @@ def ask(gateway: Gateway) -> None:
 
 
 def worker_pids(gateway: Gateway) -> list[int]:
-    """The gateway's processes: those that have our journal open."""
+    """The gateway's processes: those that write to our journal."""
     journal = str(gateway.server.home / "journal")
     found = []
     for pid in descendants(gateway.server.process.pid):
         try:
-            opened = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+            links = [link for link in Path(f"/proc/{pid}/fd").iterdir() if link.lstat().st_mode & 0o200]
+            opened = [str(link.readlink()) for link in links]
         except OSError:
             continue
         if any(name.startswith(journal) for name in opened):
