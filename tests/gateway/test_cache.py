@@ -12,12 +12,13 @@ from penstock.domain.catalogue import Model, Rate
 from penstock.domain.chat import ChatRequest, Message
 from penstock.domain.errors import PenstockError
 from penstock.domain.ids import secret_hash
-from penstock.domain.limits import Policy
+from penstock.domain.limits import Policy, Scope
 from penstock.domain.money import nanos, price
 from penstock.domain.usage import Usage
 from penstock.gateway.replay.cache import cache_key
 from penstock.gateway.replay.wishes import DEFAULT_TTL_S, deterministic, read_wish
-from penstock.settings.tree import CacheSettings, PriceRow
+from penstock.settings.tree import CacheSettings, LimitsSettings, PriceRow
+from tests.gateway import allowances
 from tests.gateway.lab import KEY, OTHER_KEY, Lab, in_turn, refuses, resets, run, says, until
 from tests.gateway.repeats import KEYED, Steps, answers, body_of, worker
 from tests.gateway.test_underway import principal
@@ -286,3 +287,25 @@ def test_another_price_or_target_is_another_key() -> None:
     assert len(set(keys)) == 4
     asked = msgspec.structs.replace(chat, user="x", metadata={"k": 1}, prompt_cache_key="y")
     assert cache_key("a", model, asked, prompt_caching=True).id == keys[0]
+
+
+def test_what_a_limit_makes_shorter_is_neither_kept_nor_given_from_the_cache(tmp_path: Path) -> None:
+    async def test() -> None:
+        free = allowances.principal()
+        bound = allowances.principal(limits=[allowances.row(Scope.KEY, max_tokens=5)])
+        given = allowances.Governed(settings=LimitsSettings(heroku_defaults=False))
+        with answers(tmp_path) as kept:
+            async with worker(tmp_path, says("hello"), kept, governor=given) as lab:
+                for who, told in (
+                    (bound, "miss"),
+                    (bound, "miss"),
+                    (free, "miss"),
+                    (free, "hit; age=0"),
+                    (bound, "miss"),
+                ):
+                    lab.know(KEY, who)
+                    answer = await ask(lab)
+                    assert answer.headers["penstock-cache"] == told
+                    assert answer.headers.get("penstock-max-tokens") == ("5; limit" if who is bound else None)
+
+    run(test)

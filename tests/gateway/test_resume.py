@@ -124,13 +124,13 @@ def test_a_plain_repeat_at_another_worker_waits_for_the_answer(tmp_path: Path) -
 
 def test_a_client_that_follows_at_another_worker_keeps_the_upstream_running(tmp_path: Path) -> None:
     async def test() -> None:
-        async with two_workers(tmp_path, detached_s=1.0) as (one, other, steps):
+        async with two_workers(tmp_path, detached_s=3.0) as (one, other, steps):
             first = await begun(one, steps, "alpha")
             again = other.start(headers=KEYED, stream=True)
             await until(lambda: b"alpha" in body_of(again))
             await first.hang_up()
             gone = asyncio.get_running_loop().time()
-            await until(lambda: asyncio.get_running_loop().time() > gone + 2.0)
+            await until(lambda: asyncio.get_running_loop().time() > gone + 4.0)
             steps.say("beta", "end")
             await again.task
             assert events(body_of(again))[-1][1] == "[DONE]"

@@ -103,7 +103,9 @@ async def run_line(
     kept = _kept(line.contents, principal, parsed, admission)
     outcome = "internal_error"
     try:
-        if (opened := origin.cached) is not None:
+        # A whole answer is more than what a shortened request may have.
+        opened = origin.cached if held is None or not held.shortens else None
+        if opened is not None:
             admission.tally.cached_percent = origin.percent
         else:
             if parsed.chat.model == STANDARD_PLAN:

@@ -246,6 +246,11 @@ class Held:
         made = self.bounds
         return f"{made.send}; {made.why}" if made is not None and made.send is not None else None
 
+    @property
+    def shortens(self) -> bool:
+        """Whether a limit or a budget may end the answer before its end."""
+        return self.bounds is not None and self.bounds.why in ("limit", "budget")
+
     def bounded(self, parsed: Parsed) -> Parsed:
         """The request with the ``max_tokens`` that it may have."""
         made = self.bounds

@@ -176,7 +176,8 @@ class Capture:
     def bounded(self, told: str) -> None:
         """As ``Out``. An answer that a limit or budget made shorter is not what the same request gets elsewhere: it is
         not kept."""
-        self._bound = -1
+        if not told.endswith("; default"):
+            self._bound = -1
         self._out.bounded(told)
 
     def admitted(self, admission: Admission) -> None:
@@ -210,7 +211,8 @@ class Capture:
         """The whole answer; None while it is not whole, or when it is too large."""
         if not self._done or self._size > self._bound:
             return None
-        return CachedAnswer(self._frames, self._usage, self._raw_usage, self._output_tokens, self._ignored)
+        ignored = tuple(name for name in self._ignored if name not in _WITHOUT_EFFECT)
+        return CachedAnswer(self._frames, self._usage, self._raw_usage, self._output_tokens, ignored)
 
 
 class _CachedEvents:
