@@ -7,7 +7,6 @@ import random
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from penstock.ledger.journal import Admitted, Record, Settled, read_journal
+from penstock.domain.ledger import LedgerEntry
+from penstock.ledger.journal import Admitted, read_journal
+from tests.app.test_ledger import entries
 from tests.gateway.conftest import answer_plainly, control
 from tests.gateway.repeats import Steps, events
 from tests.postgres import Postgres
@@ -40,8 +41,11 @@ base_url = "{base}"
 id = "scripted"
 max_attempts = 1
 targets = [{{ provider = "double", model = "m" }}]
+price = {{ input = 1, output = 2 }}
 """
 WITHIN_S = 60
+# Of an answer that arrived whole: 7 tokens in, 2 out.
+PRICE = 7 * 1000 + 2 * 2000
 STREAM = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
 
@@ -72,31 +76,39 @@ class Site:
             assert got.status_code == 200, got.read()
             yield got.iter_lines()
 
-    def records(self) -> dict[int, list[Record]]:
-        """What each worker has in its journal, by its process id."""
-        files = sorted((self.server.home / "journal").glob("*.journal"))
-        found: dict[int, list[Record]] = {}
-        for file in files:
-            found.setdefault(int(file.name.split("-")[1]), []).extend(read_journal(file))
+    def admitted(self) -> list[tuple[float, int, str]]:
+        """Time, worker's process and id of every admission in the journal, of which the ledger removes what it has."""
+        found = []
+        for file in (self.server.home / "journal").glob("*.journal"):
+            with contextlib.suppress(FileNotFoundError):
+                pid = int(file.name.split("-")[1])
+                found += [(r.admitted_at, pid, r.request_id) for r in read_journal(file) if isinstance(r, Admitted)]
         return found
 
-    def charges(self) -> Counter[bytes]:
-        """Admissions by what they are charged under."""
-        return Counter(
-            record.idempotency_id or b""
-            for records in self.records().values()
-            for record in records
-            if isinstance(record, Admitted)
-        )
+    def ledger(self) -> list[LedgerEntry]:
+        """Every entry, once all that was admitted has one."""
+        found: list[LedgerEntry] = []
+
+        def is_whole() -> bool:
+            # The journal first: what is gone from it meanwhile has its entry.
+            admitted = {request_id for _, _, request_id in self.admitted()}
+            found[:] = entries(self.server.home)
+            return admitted <= {entry.request_id for entry in found}
+
+        wait_for(is_whole)
+        return found
+
+    def charges(self) -> dict[bytes, list[int]]:
+        """The amounts of all entries by what they are charged under."""
+        found: dict[bytes, list[int]] = {}
+        for entry in self.ledger():
+            found.setdefault(entry.idempotency_id or b"", []).append(entry.amount_nanos)
+        return found
 
     def kill_worker(self) -> None:
         """kill -9 of the worker that admitted last."""
-        last = {
-            max(record.admitted_at for record in records if isinstance(record, Admitted)): pid
-            for pid, records in self.records().items()
-            if records
-        }
-        os.kill(last[max(last)], signal.SIGKILL)
+        _, pid, _ = max(self.admitted())
+        os.kill(pid, signal.SIGKILL)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -152,7 +164,8 @@ def test_a_stream_whose_worker_is_killed_is_made_anew_under_the_same_charge(shar
     made = events(got[0].content)
     assert (made[0][0], made[-1][1]) == ("2-1", "[DONE]")
     assert shared.post("crash").content == got[0].content
-    assert sorted((shared.charges() - before).values()) == [2]
+    after = shared.charges()
+    assert [sorted(after[one]) for one in after.keys() - before.keys()] == [[0, PRICE]]
 
 
 def test_who_has_seen_the_end_gets_the_same_answer_after_a_crash(shared: Site) -> None:
@@ -231,7 +244,8 @@ def test_whatever_is_killed_whenever_a_repeated_request_is_charged_once(shared: 
     for client in clients:
         client.join(WITHIN_S)
     assert {value: len(bodies) for value, bodies in answers.items()} == {f"soak-{number}": 1 for number in range(12)}
-    assert len(shared.charges() - before) == 12
+    after = shared.charges()
+    assert [sum(after[one]) for one in after.keys() - before.keys()] == [PRICE] * 12
 
 
 def test_the_openai_sdk_reads_a_keyed_stream_and_its_repeat(shared: Site) -> None:
@@ -253,8 +267,7 @@ def test_an_open_run_ends_before_the_server_does_and_is_kept(tmp_path: Path) -> 
         made.server.process.send_signal(signal.SIGTERM)
         steps.say("two", "end")
         made.server.process.wait(WITHIN_S)
-        settled = [record for records in made.records().values() for record in records if isinstance(record, Settled)]
-        assert [record.outcome for record in settled] == ["completed"]
+        assert [(entry.outcome, entry.amount_nanos) for entry in made.ledger()] == [("completed", PRICE)]
     with running(tmp_path / "home", "--config", str(tmp_path / "penstock.toml")) as server:
         again = Site(server, made.upstream, made.key).post("drain")
         assert b"two" in again.content

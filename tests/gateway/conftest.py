@@ -77,7 +77,7 @@ class Gateway:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             records = [record for record in self.records() if record.request_id == request_id]
-            settled = [record for record in records if isinstance(record, Settled)]
+            settled = [record for record in records if type(record) is Settled]
             if settled:
                 assert sum(isinstance(record, Admitted) for record in records) == 1
                 assert len(settled) == 1
