@@ -11,38 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.ledger.journal import Admitted, Journal, JournalError, Leg, Record, Settled, read_journal
-
-
-def admitted(number: int) -> Admitted:
-    return Admitted(
-        request_id=f"req_{number}",
-        admitted_at=1.5,
-        key_id="k",
-        key_prefix="inf-abc",
-        app_id="a",
-        addon_id="d",
-        attachment_id="t",
-        model="m",
-        stream=False,
-    )
-
-
-def settled(number: int, outcome: str = "completed") -> Settled:
-    return Settled(
-        request_id=f"req_{number}",
-        settled_at=2.5,
-        outcome=outcome,
-        provider="p",
-        target_model="m",
-        stand_in=None,
-        input_tokens=1,
-        output_tokens=2,
-        cached_input_tokens=0,
-        estimated=False,
-        first_event_ms=1.0,
-        total_ms=2.0,
-    )
+from penstock.ledger.journal import Journal, JournalError, Leg, Record, Settled, read_journal
+from tests.ledger.entries import admitted, settled
 
 
 def only_file(folder: Path) -> Path:
