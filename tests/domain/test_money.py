@@ -8,7 +8,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from penstock.domain.catalogue import Rate
-from penstock.domain.money import MAX_NANOS, NANOS, from_nanos, nanos, price, price_version, shown, worst_price
+from penstock.domain.money import (
+    MAX_NANOS,
+    MAX_PRICE_NANOS,
+    NANOS,
+    from_nanos,
+    nanos,
+    price,
+    price_version,
+    shown,
+    worst_price,
+)
 from penstock.domain.usage import Usage, consistent
 
 counts = st.integers(0, 2_000_000)
@@ -88,6 +98,14 @@ def test_more_tokens_never_cost_less(usage: Usage, rate: Rate, more: int) -> Non
         cache_write_tokens=usage.cache_write_tokens,
     )
     assert price(longer, rate) >= price(usage, rate)
+
+
+@given(st.builds(Usage, input_tokens=st.integers(), output_tokens=st.integers(), cached_input_tokens=st.integers()))
+def test_whatever_was_counted_the_amount_can_be_kept(usage: Usage) -> None:
+    rate = Rate(input=Decimal(1_000_000), output=Decimal(1_000_000))
+    assert 0 <= nanos(price(usage, rate)) <= MAX_PRICE_NANOS
+    held = worst_price(rate, input_tokens=max(0, usage.input_tokens), output_tokens=max(0, usage.output_tokens))
+    assert nanos(price(usage, rate)) <= held
 
 
 @given(any_usage)

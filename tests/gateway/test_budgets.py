@@ -348,7 +348,7 @@ def test_the_efforts_are_at_least_those_of_every_vendor() -> None:
     assert all(EFFORTS[name] >= tokens for name, tokens in BUDGETS.items() if name in EFFORTS)
 
 
-def test_a_prompt_counts_its_bytes_its_fetched_images_and_no_more_than_the_window() -> None:
+def test_a_prompt_counts_its_bytes_what_they_do_not_show_and_no_more_than_the_window() -> None:
     def bound(content: Any, window: int | None = None) -> int:
         parsed = parse_chat(json.dumps(CHAT | {"messages": [{"role": "user", "content": content}]}).encode())
         return input_bound(parsed, Model(id="m", owner="x", context_window=window)) - len(parsed.raw)
@@ -356,7 +356,14 @@ def test_a_prompt_counts_its_bytes_its_fetched_images_and_no_more_than_the_windo
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     data = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     assert bound("hi") == 64 + 1024
-    assert bound([image, data, image]) == 64 + 1024 + 2 * 4096
+    low = {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}}
+    video = {"type": "video_url", "video_url": {"url": "https://example.com/hour.mp4"}}
+    file = {"type": "file", "file": {"file_id": "file-1"}}
+    assert bound([image, data, low]) == 64 + 1024 + 2 * 49_152 + 4096
+    assert bound([{"type": "text", "text": "hi"}, video]) == 64 + 1024 + 2_097_152
+    assert (
+        bound([file], 1_000_000) + len(json.dumps(CHAT | {"messages": [{"role": "user", "content": [file]}]})) == 10**6
+    )
     assert bound("hi" * 9_000, 500) < 0
 
 

@@ -18,7 +18,7 @@ from penstock.ledger.journal import Settled
 from penstock.providers.embedded.adapter import EmbeddedAdapter
 from penstock.providers.transport import Endpoint, Transport
 from penstock.settings.tree import PriceRow
-from tests.gateway.conftest import DONE, delta
+from tests.gateway.conftest import ANSWER, DONE, delta
 from tests.gateway.lab import CHAT, Lab, lab, refuses, resets, run, says, stalls, until
 from tests.gateway.test_routing_hedge import HEDGED
 from tests.providers.lane import make
@@ -142,6 +142,46 @@ def test_deltas_count_no_more_than_may_be_generated(tmp_path: Path) -> None:
             await script.taken()
             await asking.hang_up()
             assert charged(settled(worker)) == Usage(input_tokens=PROMPT, output_tokens=2, estimated=True)
+
+    run(test)
+
+
+def test_of_two_bounds_the_larger_counts(tmp_path: Path) -> None:
+    """Which of them the upstream goes by is up to it."""
+
+    async def test() -> None:
+        script = Holding([delta("one"), delta("two"), delta("three")])
+        async with lab(tmp_path, {"only": script}, price=PRICE) as worker:
+            asking = worker.start(stream=True, max_tokens=40, max_completion_tokens=1, messages=LONG)
+            await script.taken()
+            await asking.hang_up()
+            assert charged(settled(worker)) == Usage(input_tokens=PROMPT, output_tokens=3, estimated=True)
+
+    run(test)
+
+
+@pytest.mark.parametrize("count", [2**52, 2**80, 100_000_001])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_count_that_no_model_reaches_is_no_count(tmp_path: Path, stream: bool, count: int) -> None:
+    usage = {"prompt_tokens": count, "completion_tokens": count}
+
+    async def boasts(exchange: Exchange) -> None:
+        if stream:
+            await exchange.begin_stream()
+            said = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
+            await exchange.chunk(delta("one") + delta("two") + said + DONE)
+            await exchange.chunk(b"")
+            return
+        choices = [{"index": 0, "message": {"role": "assistant", "content": "12345678"}, "finish_reason": "stop"}]
+        await exchange.answer(json.dumps(ANSWER | {"choices": choices, "usage": usage}).encode())
+
+    async def test() -> None:
+        async with lab(tmp_path, {"only": boasts}, price=PRICE) as worker:
+            answer = await worker.ask(stream=stream, messages=LONG)
+            assert answer.status == 200
+            record = settled(worker)
+            assert charged(record) == Usage(input_tokens=PROMPT, output_tokens=2, estimated=True)
+            assert json.loads(record.raw_usage or "") == usage
 
     run(test)
 

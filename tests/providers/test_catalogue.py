@@ -88,6 +88,7 @@ def test_a_target_without_a_model_is_refused() -> None:
         ({}, {"aliases": ["m1"]}, ("model", 1, "aliases")),
         ({}, {"price": {"input": "x", "output": 1}}, ("model", 1, "price")),
         ({}, {"price": {"input": -1, "output": 1}}, ("model", 1, "price")),
+        ({}, {"price": {"input": 1, "output": 1_000_001}}, ("model", 1, "price")),
     ],
 )
 def test_a_mistake_says_where_it_stands(

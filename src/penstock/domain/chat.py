@@ -152,6 +152,13 @@ class ChatRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
+    def most_output(self) -> int | None:
+        """The larger of the caller's bounds: which one counts is up to the upstream."""
+        if self.max_tokens is None:
+            return self.max_completion_tokens
+        return max(self.max_tokens, self.max_completion_tokens or 0)
+
+    @property
     def shows_reasoning(self) -> bool:
         """Whether the client asked to see what the model thinks (heroku-wire.md 2.1)."""
         return self.extended_thinking is not None and self.extended_thinking.include_reasoning

@@ -14,6 +14,9 @@ _NANO = Decimal(1).scaleb(-9)
 _MILLION = 1_000_000
 # A billion of the currency: sums of nine such amounts still fit a BIGINT.
 MAX_NANOS = 10**18
+# A million of the currency, the most that one answer is charged: sums of nine thousand still fit.
+MAX_PRICE = Decimal(1_000_000)
+MAX_PRICE_NANOS = 10**15
 
 
 def price(usage: Usage, rate: Rate, *, percent: int = 100) -> Decimal:
@@ -22,7 +25,7 @@ def price(usage: Usage, rate: Rate, *, percent: int = 100) -> Decimal:
 
     Formula: tokens of each kind times their rate over a million; what was read from a cache or written to one is a part
     of the input (domain/usage.py) and is charged at its own rate instead. Parts that are larger than their whole are
-    cut to it.
+    cut to it. No answer costs more than MAX_PRICE.
     """
     usage = consistent(usage)
     plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
@@ -39,7 +42,7 @@ def price(usage: Usage, rate: Rate, *, percent: int = 100) -> Decimal:
             * percent
             / (100 * _MILLION)
         )
-        return exact.quantize(_NANO, ROUND_HALF_EVEN)
+        return min(exact.quantize(_NANO, ROUND_HALF_EVEN), MAX_PRICE)
 
 
 def worst_price(rate: Rate, *, input_tokens: int, output_tokens: int) -> int:
@@ -47,7 +50,7 @@ def worst_price(rate: Rate, *, input_tokens: int, output_tokens: int) -> int:
     dearest = max(rate.input, rate.cached_input or rate.input, rate.cache_write or rate.input)
     with localcontext(prec=60):
         exact = (input_tokens * dearest + output_tokens * rate.output) * NANOS / _MILLION
-        return int(exact.to_integral_value("ROUND_CEILING"))
+        return min(int(exact.to_integral_value("ROUND_CEILING")), MAX_PRICE_NANOS)
 
 
 def nanos(amount: Decimal) -> int:

@@ -1,6 +1,12 @@
 """Token counts of one answer, normalised."""
 
+from typing import Annotated
+
 import msgspec
+
+# No model reads or writes so much for one answer: a count beyond it is no count.
+MAX_TOKENS = 100_000_000
+TokenCount = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,16 +27,24 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def consistent(usage: Usage) -> Usage:
-    """The same with no part larger than its whole: what is too much is cut, writes to a cache before reads from it, and
-    the counts are marked as estimated. Nothing is ever charged for less than no tokens."""
-    read, written = usage.cached_input_tokens, usage.cache_write_tokens
-    if read + written <= usage.input_tokens and usage.reasoning_tokens <= usage.output_tokens:
+    """The same with no part larger than its whole, and no count below nothing or above MAX_TOKENS: what is too much is
+    cut, writes to a cache before reads from it, and the counts are marked as estimated."""
+    entry, output = usage.input_tokens, usage.output_tokens
+    read, written, thought = usage.cached_input_tokens, usage.cache_write_tokens, usage.reasoning_tokens
+    fits = read + written <= entry <= MAX_TOKENS and thought <= output <= MAX_TOKENS
+    if fits and read >= 0 and written >= 0 and thought >= 0:
         return usage
-    read = min(read, usage.input_tokens)
-    return msgspec.structs.replace(
-        usage,
+    entry, output = _within(entry, MAX_TOKENS), _within(output, MAX_TOKENS)
+    read = _within(read, entry)
+    return Usage(
+        input_tokens=entry,
+        output_tokens=output,
         cached_input_tokens=read,
-        cache_write_tokens=min(written, usage.input_tokens - read),
-        reasoning_tokens=min(usage.reasoning_tokens, usage.output_tokens),
+        cache_write_tokens=_within(written, entry - read),
+        reasoning_tokens=_within(thought, output),
         estimated=True,
     )
+
+
+def _within(count: int, most: int) -> int:
+    return min(max(count, 0), most)

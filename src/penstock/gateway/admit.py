@@ -82,7 +82,7 @@ class Tally:
     def _counted(self) -> int:
         """The deltas, no more than may be generated: events without text are among them where blocks pass as they are,
         and what a budget holds for a request is a bound for its charge."""
-        bound = None if self.chat is None else self.chat.max_output
+        bound = None if self.chat is None else self.chat.most_output
         if self.chat is None or bound is None:
             return self.output_tokens
         return min(self.output_tokens, bound * (self.chat.n or 1))

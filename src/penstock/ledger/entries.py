@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from penstock.domain.ledger import INTERRUPTED, LedgerEntry
-from penstock.domain.money import MAX_NANOS
-from penstock.domain.usage import Usage
+from penstock.domain.money import MAX_PRICE_NANOS
+from penstock.domain.usage import MAX_TOKENS, Usage
 from penstock.ledger.journal import Admitted, Progress, Record, Settled
 
-_MOST_TOKENS = 10**15
 _MOST_MS = 10**12
 _MOST_US = 2**62
 # By the columns of the store: an entry that it could not keep would hold up all others.
@@ -166,11 +165,11 @@ def _text(text: str, longest: int) -> str:
 
 
 def _tokens(count: int) -> int:
-    return min(max(count, 0), _MOST_TOKENS)
+    return min(max(count, 0), MAX_TOKENS)
 
 
 def _nanos(amount: int) -> int:
-    return min(max(amount, -MAX_NANOS), MAX_NANOS)
+    return min(max(amount, -MAX_PRICE_NANOS), MAX_PRICE_NANOS)
 
 
 def _us(seconds: float) -> int:

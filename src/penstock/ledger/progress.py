@@ -43,6 +43,8 @@ async def note(journal: Journal) -> None:
             journal.append(request.progress())
         except JournalError:
             return  # its disk is full: the next second tries again
+        except Exception:  # noqa: BLE001 - one request that cannot be told must not keep the others from it
+            _log.exception("how far a request has come cannot be noted")
         journal.open[request] = now
         written += 1
         if written % _AT_ONCE == 0:

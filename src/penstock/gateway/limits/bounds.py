@@ -1,7 +1,7 @@
 """The most that a request can use: its prompt, its output, and what those can cost.
 
-A prompt has no more tokens than its body has bytes; what a chat template adds to a message, and an image that the
-upstream fetches, is allowed for. Output is bounded by ``max_tokens``, which this says what to send as.
+A text has no more tokens than its body has bytes; what a chat template adds to a message, and what pictures and files
+count beyond their bytes, is allowed for. Output is bounded by ``max_tokens``, which this says what to send as.
 """
 
 from decimal import Decimal
@@ -9,12 +9,18 @@ from typing import Literal, NamedTuple
 
 from penstock.domain.catalogue import Model, Rate
 from penstock.domain.chat import ChatRequest
+from penstock.domain.money import MAX_PRICE_NANOS
 from penstock.gateway.routing.window import estimate
 from penstock.gateway.wire import Parsed
 
 _MESSAGE_TOKENS = 64
 _TEMPLATE_TOKENS = 1_024
-_IMAGE_TOKENS = 4_096
+# The most that a vendor counts for one image, and for one of low detail (2026-11: gpt-4o-mini, 48,169 and 2,833).
+_IMAGE_TOKENS, _LOW_DETAIL_TOKENS = 49_152, 4_096
+# Of what only the upstream can measure, in a model whose window is not known: the largest window of a vendor (2026-11).
+_LARGEST_WINDOW = 2_097_152
+# Parts that have no more tokens than bytes in the body.
+_SPELLED_OUT = {"text", "refusal", "input_audio"}
 # What adapters make of an effort for models that think by a budget of tokens; 2026-11, the largest of all vendors.
 EFFORTS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 24_576, "xhigh": 32_768}
 _SMALL = 4_096
@@ -58,7 +64,7 @@ def bounds(parsed: Parsed, model: Model, *, limit: int | None, assumed: int | No
     request nor model has a bound, None without a budget: then no bound is needed. None when the limit cannot be
     kept."""
     chat = parsed.chat
-    asked, choices, thinking = _asked(chat), chat.n or 1, _thinking(chat)
+    asked, choices, thinking = chat.most_output, chat.n or 1, _thinking(chat)
     # An effort is no number of tokens that the client asks for: it counts as what it may cost, not against the limit.
     told = 0 if chat.extended_thinking is None else thinking
     if asked is not None:
@@ -91,11 +97,10 @@ def _assumed(parsed: Parsed, model: Model, most: int) -> Bounds:
 def input_bound(parsed: Parsed, model: Model) -> int:
     """The most tokens that the prompt can have."""
     chat = parsed.chat
-    images = 0
+    tokens = len(parsed.raw) + _MESSAGE_TOKENS * len(chat.messages) + _TEMPLATE_TOKENS
     for message in chat.messages:
         if message.content.__class__ is list:
-            images += sum(_is_fetched(part) for part in message.content or () if isinstance(part, dict))
-    tokens = len(parsed.raw) + _MESSAGE_TOKENS * len(chat.messages) + _IMAGE_TOKENS * images + _TEMPLATE_TOKENS
+            tokens += sum(_unspelled(part) for part in message.content or () if isinstance(part, dict))
     return tokens if model.context_window is None else min(tokens, model.context_window)
 
 
@@ -119,20 +124,13 @@ class Pricing:
 
     def worst(self, input_tokens: int, output_tokens: int) -> int:
         """The most, in 10^-9, that so many tokens can cost; rounded up."""
-        return -(-(input_tokens * self._input + output_tokens * self._output) // self._scale)
+        return min(-(-(input_tokens * self._input + output_tokens * self._output) // self._scale), MAX_PRICE_NANOS)
 
     def affords(self, amount: int, input_tokens: int) -> int | None:
         """How many output tokens an amount in 10^-9 pays beside the prompt; None when they cost nothing."""
         if not self._output:
             return None
         return max(0, amount * self._scale - input_tokens * self._input) // self._output
-
-
-def _asked(chat: ChatRequest) -> int | None:
-    """The larger of the two fields: which one counts is up to the upstream."""
-    if chat.max_tokens is None:
-        return chat.max_completion_tokens
-    return max(chat.max_tokens, chat.max_completion_tokens or 0)
 
 
 def _thinking(chat: ChatRequest) -> int:
@@ -153,10 +151,13 @@ def _least_of(tokens: int, *others: int | None) -> int:
     return min(tokens, *(other for other in others if other is not None), tokens)
 
 
-def _is_fetched(part: dict[str, object]) -> bool:
-    """Whether a part is an image that its bytes do not hold."""
-    if part.get("type") != "image_url":
-        return False
+def _unspelled(part: dict[str, object]) -> int:
+    """The most tokens that a part can have beyond its bytes in the body."""
+    kind = part.get("type")
+    if kind in _SPELLED_OUT:
+        return 0
+    if kind != "image_url":
+        return _LARGEST_WINDOW
     image = part.get("image_url")
-    url = image.get("url") if isinstance(image, dict) else image
-    return not (isinstance(url, str) and url.startswith("data:"))
+    low = isinstance(image, dict) and image.get("detail") == "low"
+    return _LOW_DETAIL_TOKENS if low else _IMAGE_TOKENS

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from penstock.domain.errors import UpstreamError
-from penstock.domain.usage import Usage
+from penstock.domain.usage import MAX_TOKENS, Usage
 from penstock.providers import faults
 from penstock.providers.accounts import ABSENT, merged
 from penstock.providers.sse import SseParser
@@ -304,4 +304,4 @@ def _counts(usage: _Usage, *, estimated: bool) -> Usage:
 
 def _count(said: int | None) -> int:
     """A good answer is not thrown away for a bad count."""
-    return min(max(said or 0, 0), 2**53)
+    return min(max(said or 0, 0), MAX_TOKENS)

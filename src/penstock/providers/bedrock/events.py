@@ -1,13 +1,12 @@
 """Reads the answers of Converse and ConverseStream."""
 
 from collections.abc import Iterator
-from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Raw
 
 from penstock.domain.errors import UpstreamError
-from penstock.domain.usage import Usage
+from penstock.domain.usage import TokenCount, Usage
 from penstock.providers.accounts import ABSENT, kept
 from penstock.providers.bedrock.failures import Failures
 from penstock.providers.bedrock.frames import BrokenFrame, Frames, Message
@@ -24,9 +23,6 @@ _FINISH: dict[str, Finish] = {
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
 }
-
-
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class _ToolUse(msgspec.Struct, rename="camel"):
@@ -68,10 +64,10 @@ class _Start(msgspec.Struct, rename="camel"):
 
 
 class _Usage(msgspec.Struct, rename="camel"):
-    input_tokens: _Count | None = None
-    output_tokens: _Count | None = None
-    cache_read_input_tokens: _Count | None = None
-    cache_write_input_tokens: _Count | None = None
+    input_tokens: TokenCount | None = None
+    output_tokens: TokenCount | None = None
+    cache_read_input_tokens: TokenCount | None = None
+    cache_write_input_tokens: TokenCount | None = None
 
 
 class _Event(msgspec.Struct, rename="camel"):

@@ -12,6 +12,7 @@ import msgspec
 
 from penstock.domain.catalogue import Catalogue, Model, Rate, Routing, Target, Timeouts
 from penstock.domain.limits import Limits
+from penstock.domain.money import MAX_PRICE
 from penstock.domain.platform import STANDARD_PLAN
 from penstock.providers.catalogue.credentials import in_row
 from penstock.providers.catalogue.prices import Prices
@@ -260,6 +261,9 @@ def _rate(row: ModelRow) -> Rate | None:
         raise CatalogueError(f"[[model]] '{row.id}': a price is not a number; write 3 or \"0.25\"", "price") from None
     if any(number is not None and not (number.is_finite() and number >= 0) for number in numbers):
         raise CatalogueError(f"[[model]] '{row.id}': a price is negative or not finite", "price")
+    if any(number is not None and number > MAX_PRICE for number in numbers):
+        said = f"[[model]] '{row.id}': a price is above {MAX_PRICE}; write what a million tokens cost"
+        raise CatalogueError(said, "price")
     entry, output, cached, write = numbers
     assert entry is not None
     assert output is not None

@@ -2,14 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Annotated
 
 import msgspec
 from msgspec import UNSET
 
 from penstock.domain.chat import Json
 from penstock.domain.errors import UpstreamError
-from penstock.domain.usage import Usage
+from penstock.domain.usage import TokenCount, Usage
 from penstock.providers.accounts import ABSENT, kept
 from penstock.providers.faults import masked
 from penstock.providers.gemini import signatures
@@ -26,7 +25,6 @@ _FINISHES: dict[str, Finish] = {
     **dict.fromkeys(("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"), "content_filter"),
     **dict.fromkeys(("ESCALATION", "MODEL_ARMOR", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT"), "content_filter"),
 }
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class _Wire(msgspec.Struct, rename="camel"):
@@ -61,7 +59,7 @@ class _Logprobs(_Wire):
 
 
 class _Candidate(_Wire):
-    index: _Count = 0
+    index: TokenCount = 0
     content: _Content | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
@@ -81,11 +79,11 @@ class _Answer(_Wire):
 
 
 class _UsageMetadata(_Wire):
-    prompt_token_count: _Count = 0
-    cached_content_token_count: _Count = 0
-    candidates_token_count: _Count = 0
-    thoughts_token_count: _Count = 0
-    tool_use_prompt_token_count: _Count = 0
+    prompt_token_count: TokenCount = 0
+    cached_content_token_count: TokenCount = 0
+    candidates_token_count: TokenCount = 0
+    thoughts_token_count: TokenCount = 0
+    tool_use_prompt_token_count: TokenCount = 0
 
 
 _answer = msgspec.json.Decoder(_Answer)

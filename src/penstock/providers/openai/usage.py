@@ -1,32 +1,28 @@
 """Reads the counts of tokens as servers of the OpenAI dialect write them."""
 
-from typing import Annotated
-
 import msgspec
 
-from penstock.domain.usage import Usage
+from penstock.domain.usage import TokenCount, Usage
 from penstock.providers.accounts import ABSENT, kept
-
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class _PromptDetails(msgspec.Struct):
-    cached_tokens: _Count | None = None
-    cache_write_tokens: _Count | None = None
+    cached_tokens: TokenCount | None = None
+    cache_write_tokens: TokenCount | None = None
 
 
 class _CompletionDetails(msgspec.Struct):
-    reasoning_tokens: _Count | None = None
+    reasoning_tokens: TokenCount | None = None
 
 
 class _WireUsage(msgspec.Struct):
-    prompt_tokens: _Count
-    completion_tokens: _Count | None = None
-    total_tokens: _Count | None = None
+    prompt_tokens: TokenCount
+    completion_tokens: TokenCount | None = None
+    total_tokens: TokenCount | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
-    prompt_cache_hit_tokens: _Count | None = None  # DeepSeek, 2026-11
-    cached_tokens: _Count | None = None  # Moonshot, Together, 2026-11
+    prompt_cache_hit_tokens: TokenCount | None = None  # DeepSeek, 2026-11
+    cached_tokens: TokenCount | None = None  # Moonshot, Together, 2026-11
 
 
 _decoder = msgspec.json.Decoder(_WireUsage)
