@@ -19,12 +19,12 @@ from penstock.gateway.dispatch import Adapter
 from penstock.gateway.endpoints import Gateway
 from penstock.gateway.limits.governor import Governor
 from penstock.gateway.pages import Health
-from penstock.gateway.pipeline import DISCONNECTED, Line
+from penstock.gateway.pipeline import Line
 from penstock.gateway.replay.service import Replay
 from penstock.gateway.routing.board import Board
 from penstock.gateway.routing.breaker import BreakerRules
 from penstock.gateway.snapshot import KeySnapshot
-from penstock.gateway.underway import Underway
+from penstock.gateway.underway import DISCONNECTED, Underway
 from penstock.ledger.journal import Admitted, Journal, Settled, read_journal
 from penstock.providers.catalogue import build_catalogue, specs
 from penstock.providers.registry import make_adapter, make_transport

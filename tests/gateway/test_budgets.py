@@ -15,6 +15,7 @@ from penstock.domain.catalogue import Model, Rate
 from penstock.domain.limits import Scope, Shared
 from penstock.domain.money import worst_price
 from penstock.gateway.limits.bounds import EFFORTS, Pricing, bounds, input_bound
+from penstock.gateway.routing.window import estimate
 from penstock.gateway.wire import parse_chat
 from penstock.ledger.journal import Admitted
 from penstock.providers.anthropic.claude import claude
@@ -27,6 +28,8 @@ from tests.upstream import Exchange
 
 # 3 for a million tokens in, 15 for a million out: an answer of 9 and 3 tokens costs 0.000072.
 PRICE = PriceRow(input=3, output=15)
+# What the meter takes the prompt of CHAT for.
+PROMPT = estimate(parse_chat(json.dumps(CHAT).encode()).chat)
 SENT: list[dict[str, Any]] = []
 
 
@@ -63,10 +66,11 @@ def test_money_is_held_while_a_request_runs_and_settles_to_its_price(tmp_path: P
             held = limits.open_units()[counter]
             assert 15 * 1000 * 1000 < held < 15 * 1000 * 1000 + 3000 * 2000
             await first.hang_up()
-            assert (limits.open_units(), spent(limits)) == ({}, {})
+            read = PROMPT * 3 * 1000  # whoever leaves pays for the prompt
+            assert (limits.open_units(), spent(limits)) == ({}, {counter: read})
             answer = await it.ask(max_tokens=1000)
             assert answer.settled.amount_nanos == (9 * 3 + 3 * 15) * 1000
-            assert (limits.open_units(), spent(limits)) == ({}, {counter: answer.settled.amount_nanos})
+            assert (limits.open_units(), spent(limits)) == ({}, {counter: read + answer.settled.amount_nanos})
             assert {r.money for r in it.records() if isinstance(r, Admitted)} == {(counter,)}
 
     run(test)
@@ -159,7 +163,7 @@ def test_of_several_budgets_the_poorest_decides_and_all_hold_the_same(tmp_path: 
             await first.hang_up()
             assert limits.open_units() == {}
             await it.ask(max_tokens=1000)
-            assert set(spent(limits).values()) == {72_000}
+            assert set(spent(limits).values()) == {PROMPT * 3 * 1000 + 72_000}
 
     run(test)
 

@@ -76,10 +76,11 @@ def test_tokens_are_reserved_by_estimate_and_settle_to_what_was_used(tmp_path: P
             reserved = limits.leases.used[counter]
             assert 10 < reserved < 40
             await first.hang_up()
-            assert limits.leases.used[counter] == 0  # nothing was produced
+            read = limits.leases.used[counter]
+            assert 0 < read <= reserved  # the prompt: nothing was produced
             answer = await it.ask()
             used = answer.settled.input_tokens + answer.settled.output_tokens
-            assert limits.leases.used[counter] == used != reserved
+            assert limits.leases.used[counter] - read == used != reserved
             limits.leases.used[counter] = 90
             refused = await it.ask()
             assert (refused.status, refused.code) == (429, "rate_limit_exceeded")

@@ -10,9 +10,8 @@ import pytest
 
 from penstock.domain.money import nanos, price
 from penstock.domain.usage import Usage
-from penstock.gateway.pipeline import DISCONNECTED
 from penstock.gateway.routing.window import estimate
-from penstock.gateway.underway import KEY_REVOKED
+from penstock.gateway.underway import DISCONNECTED, KEY_REVOKED
 from penstock.gateway.wire import parse_chat
 from penstock.ledger.journal import Settled
 from penstock.providers.embedded.adapter import EmbeddedAdapter
@@ -95,13 +94,13 @@ def test_a_cut_stream_is_charged_for_its_deltas_and_the_estimated_prompt(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_before_the_first_event_nothing_is_charged(tmp_path: Path, stream: bool) -> None:
+def test_who_leaves_before_the_first_event_is_charged_the_prompt(tmp_path: Path, stream: bool) -> None:
     async def test() -> None:
         async with lab(tmp_path, {"only": stalls}, price=PRICE) as worker:
             asking = worker.start(stream=stream, messages=LONG)
             await until(lambda: worker.upstreams["only"].requests == 1)
             await asking.hang_up()
-            assert charged(settled(worker)) == Usage(estimated=True)
+            assert charged(settled(worker)) == Usage(input_tokens=PROMPT, estimated=True)
 
     run(test)
 
@@ -368,7 +367,7 @@ def test_an_attempt_that_failed_by_itself_costs_nothing_more(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("keyed")
-def test_a_call_that_was_cut_before_its_first_event_costs_the_prompt_and_is_not_charged(tmp_path: Path) -> None:
+def test_a_call_that_was_left_before_its_first_event_costs_the_prompt_at_the_upstream_too(tmp_path: Path) -> None:
     async def test() -> None:
         async with lab(tmp_path, {"openai": stalls}, targets=RATED, price=PRICE) as worker:
             (target,) = worker.catalogue.models[0].targets
@@ -377,7 +376,7 @@ def test_a_call_that_was_cut_before_its_first_event_costs_the_prompt_and_is_not_
             await until(lambda: worker.upstreams["openai"].requests == 1)
             await asking.hang_up()
             record = settled(worker)
-            assert record.amount_nanos == 0
+            assert record.amount_nanos == PROMPT * 2_000
             assert record.cost_nanos == nanos(price(Usage(input_tokens=PROMPT), target.rate))
 
     run(test)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.gateway.pipeline import DISCONNECTED
+from penstock.gateway.underway import DISCONNECTED
 from penstock.store.keeping.answers import SILENT_S
 from tests.gateway.lab import Asking, Lab, in_turn, refuses, run, says, until
 from tests.gateway.repeats import KEYED, Steps, answers, body_of, events, worker

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.gateway.pipeline import DISCONNECTED
-from penstock.gateway.underway import KEY_REVOKED
+from penstock.gateway.underway import DISCONNECTED, KEY_REVOKED
 from penstock.ledger.journal import Settled
 from tests.gateway.lab import Lab, lab, refuses, run, says, stalls, until
 

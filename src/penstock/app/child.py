@@ -59,7 +59,7 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
 
 async def _gateway(boot: Boot, lifeline: Lifeline) -> None:
     from penstock.app.compose import GatewayParts  # noqa: PLC0415 - the control plane does without it
-    from penstock.gateway.pipeline import DISCONNECTED  # noqa: PLC0415 - comes with the parts
+    from penstock.gateway.underway import DISCONNECTED  # noqa: PLC0415 - comes with the parts
     from penstock.ledger.progress import follow  # noqa: PLC0415 - comes with the parts
 
     parts = GatewayParts(boot)

@@ -14,8 +14,9 @@ from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.domain.usage import Usage
 from penstock.gateway.limits.governor import Held
 from penstock.gateway.routing.attempt import Trail
-from penstock.gateway.routing.spent import cost, measured, under_way
+from penstock.gateway.routing.spent import calling, cost, measured, under_way
 from penstock.gateway.routing.window import estimate
+from penstock.gateway.underway import LEFT
 from penstock.ledger.journal import Admitted, Journal, JournalError, Leg, Progress, Settled
 
 _log = logging.getLogger("penstock.gateway")
@@ -62,12 +63,14 @@ class Tally:
             self.raw_usage = event.raw_usage
         self.done = event.done
 
-    def final_usage(self) -> Usage:
+    def final_usage(self, *, left: bool = False) -> Usage:
         """The upstream's own usage; as long as it has not said how many it generated, the deltas counted. Where it has
-        said nothing, the prompt is estimated once its answer has begun: before that, nothing was produced."""
+        said nothing, the prompt is estimated once its answer has begun, or when whoever asked has left a call that is
+        under way; else nothing was produced."""
         if self.first_event_ms is None and self.usage is None:
             if (found := under_way(self.trail)) is None:
-                return Usage(output_tokens=self.output_tokens, estimated=True)
+                read = self.prompt_tokens() if left and calling(self.trail) else 0
+                return Usage(input_tokens=read, output_tokens=self.output_tokens, estimated=True)
             # Cut before anything could be shown: what the upstream thought by then counts.
             self.trail.told, produced = found
             self.output_tokens, self.usage, self.raw_usage = produced.tokens, produced.usage, produced.raw_usage
@@ -162,7 +165,7 @@ class Admission:
             self._held.release()
 
     def _settlement(self, outcome: str) -> Settled:
-        usage = self.tally.final_usage()
+        usage = self.tally.final_usage(left=outcome in LEFT)
         return self._record(Settled, outcome, usage, self.tally.trail.end(outcome))
 
     def _record(self, kind: type[Kind], outcome: str, usage: Usage, attempts: tuple[Leg, ...]) -> Kind:

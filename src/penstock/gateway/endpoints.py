@@ -12,10 +12,11 @@ from penstock.domain.ids import without_secrets
 from penstock.gateway.admit import allowed_model
 from penstock.gateway.authenticate import authenticate, bearer_key
 from penstock.gateway.pages import Health, addon_status, model_entry, model_list
-from penstock.gateway.pipeline import DISCONNECTED, Line, run_line
+from penstock.gateway.pipeline import Line, run_line
 from penstock.gateway.replay.service import REPLAY_HEADERS, Asked, Replay, wanted
 from penstock.gateway.reply import Reply, Send
 from penstock.gateway.snapshot import KeySnapshot
+from penstock.gateway.underway import DISCONNECTED
 from penstock.gateway.wire import parse_chat
 from penstock.providers.wire_out import available_models
 

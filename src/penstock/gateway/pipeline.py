@@ -30,13 +30,9 @@ from penstock.gateway.dispatch import Adapter, Opened, arrived, bound, dispatch
 from penstock.gateway.limits.governor import Allowance, Governor, Held
 from penstock.gateway.route import route
 from penstock.gateway.routing.board import Board
-from penstock.gateway.underway import KEY_EXPIRED, KEY_REVOKED
+from penstock.gateway.underway import LEFT
 from penstock.gateway.wire import Parsed, with_model
 from penstock.ledger.journal import Journal
-
-# The message with which the HTTP edge cancels a request whose client has hung up.
-DISCONNECTED = "disconnected"
-_REASONS = {DISCONNECTED, KEY_REVOKED, KEY_EXPIRED}
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -125,7 +121,7 @@ async def run_line(
         outcome = error.code
         raise
     except asyncio.CancelledError as cancelled:
-        outcome = next((reason for reason in cancelled.args if reason in _REASONS), "cancelled")
+        outcome = next((reason for reason in cancelled.args if reason in LEFT), "cancelled")
         raise
     finally:
         admission.settle(outcome)

@@ -14,8 +14,7 @@ from penstock.domain.errors import PenstockError
 from penstock.gateway.admit import Admission
 from penstock.gateway.dispatch import Opened
 from penstock.gateway.limits.governor import Allowance
-from penstock.gateway.pipeline import DISCONNECTED
-from penstock.gateway.underway import KEY_EXPIRED, KEY_REVOKED, gone
+from penstock.gateway.underway import DISCONNECTED, KEY_EXPIRED, KEY_REVOKED, gone
 
 _log = logging.getLogger("penstock.gateway")
 Send = Callable[[dict[str, Any]], Awaitable[None]]

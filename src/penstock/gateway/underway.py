@@ -11,9 +11,13 @@ from penstock.domain.platform import Principal
 
 _log = logging.getLogger("penstock.gateway")
 
+# The message with which the HTTP edge cancels a request whose client has hung up.
+DISCONNECTED = "disconnected"
 # The messages with which a request is cancelled whose key is gone; each is the public code that its client reads.
 KEY_REVOKED = "key_revoked"
 KEY_EXPIRED = "expired_api_key"
+# Nobody is left to answer: what a request is cut with when it is not our doing.
+LEFT = frozenset({DISCONNECTED, KEY_REVOKED, KEY_EXPIRED})
 _SAID = {
     KEY_REVOKED: "This API key was revoked while its request was open; what arrived is incomplete.",
     KEY_EXPIRED: "This API key has expired. Make or rotate one: penstock keys:rotate ALIAS -a APP",

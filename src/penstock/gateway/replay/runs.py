@@ -13,14 +13,13 @@ from typing import Any
 
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import Principal
-from penstock.gateway.pipeline import DISCONNECTED
 from penstock.gateway.replay.asking import Asking, cannot_resume, charge_id, conflict
 from penstock.gateway.replay.keeper import BEAT_S, Keeper, Run
 from penstock.gateway.replay.mirror import Mirror
 from penstock.gateway.replay.recording import Recording, RunLostError
 from penstock.gateway.replay.sealing import place_of
 from penstock.gateway.reply import Reply
-from penstock.gateway.underway import Underway
+from penstock.gateway.underway import DISCONNECTED, Underway
 from penstock.settings.tree import IdempotencySettings
 from penstock.store.keeping.answers import SILENT_S, AnswerStore, Ask, Attempt, End, Found
 

@@ -31,6 +31,11 @@ def under_way(trail: Trail) -> tuple[Attempt, Produced] | None:
     return max(found, key=lambda pair: pair[1].tokens, default=None)
 
 
+def calling(trail: Trail) -> bool:
+    """Whether an upstream is at work on the request."""
+    return any(one.outcome is None for one in trail.attempts)
+
+
 def cost(trail: Trail, usage: Usage, prompt: Callable[[], int]) -> tuple[int | None, str | None]:
     """What all attempts of a request that is over cost, in 10^-9, and the currency; None where that of the one which
     the client heard of is unknown. ``usage`` is the request's. Attempts in another currency are left out."""
