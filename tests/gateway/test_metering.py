@@ -145,6 +145,20 @@ def test_deltas_count_no_more_than_may_be_generated(tmp_path: Path) -> None:
     run(test)
 
 
+def test_an_account_that_came_early_hides_no_deltas(tmp_path: Path) -> None:
+    early = b'data: {"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0}}\n\n'
+
+    async def test() -> None:
+        script = Holding([early, delta("one"), delta("two")])
+        async with lab(tmp_path, {"only": script}, price=PRICE) as worker:
+            asking = worker.start(stream=True, messages=LONG)
+            await script.taken()
+            await asking.hang_up()
+            assert charged(settled(worker)) == Usage(input_tokens=PROMPT, output_tokens=2, estimated=True)
+
+    run(test)
+
+
 def test_of_two_bounds_the_larger_counts(tmp_path: Path) -> None:
     """Which of them the upstream goes by is up to it."""
 

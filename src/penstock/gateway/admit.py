@@ -74,7 +74,7 @@ class Tally:
             # Cut before anything could be shown: what the upstream thought by then counts.
             self.trail.told, produced = found
             self.output_tokens, self.usage, self.raw_usage = produced.tokens, produced.usage, produced.raw_usage
-        return measured(self.usage, self._counted(), self.prompt_tokens)
+        return measured(self.usage, self._counted(), self.prompt_tokens, whole=self.done)
 
     def prompt_tokens(self) -> int:
         """About how long the prompt is, counted once and only when it is needed."""

@@ -51,7 +51,7 @@ class Leases:
         holder: str,
         *,
         lease_s: float = 2.0,
-        money_lease_s: float = 60.0,
+        money_lease_s: float = 600.0,
         on_outage: Literal["refuse", "admit"] = "refuse",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

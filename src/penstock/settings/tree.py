@@ -86,7 +86,7 @@ class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     heroku_defaults: bool = True
     on_outage: Literal["refuse", "admit"] = "refuse"
     lease_s: Annotated[float, msgspec.Meta(ge=0.5, le=60)] = 2.0
-    money_lease_s: Annotated[float, msgspec.Meta(ge=5, le=86_400)] = 60.0
+    money_lease_s: Annotated[float, msgspec.Meta(ge=5, le=86_400)] = 600.0
     assumed_output_tokens: Positive = 8192
 
 

@@ -14,14 +14,16 @@ from penstock.domain.usage import Usage, consistent
 from penstock.gateway.routing.attempt import Attempt, Trail
 
 
-def measured(usage: Usage | None, tokens: int, prompt: Callable[[], int]) -> Usage:
+def measured(usage: Usage | None, tokens: int, prompt: Callable[[], int], *, whole: bool = False) -> Usage:
     """The upstream's own counts, completed where it has not given them all: ``tokens`` are the deltas counted,
-    ``prompt`` estimates the length of the prompt."""
+    ``prompt`` estimates the length of the prompt. What it said before the ``whole`` answer was there may have been said
+    early: deltas then count where they are more."""
     if usage is None:
         return Usage(input_tokens=prompt(), output_tokens=tokens, estimated=True)
-    if usage.estimated:
+    if usage.estimated or (not whole and usage.output_tokens < tokens):
         said = usage.input_tokens or prompt()
-        usage = msgspec.structs.replace(usage, input_tokens=said, output_tokens=max(usage.output_tokens, tokens))
+        more = max(usage.output_tokens, tokens)
+        usage = msgspec.structs.replace(usage, input_tokens=said, output_tokens=more, estimated=True)
     return consistent(usage)
 
 
