@@ -182,6 +182,7 @@ OTHER = """
 | `PENSTOCK_HEROKU_CLI` | the Heroku CLI that `penstock heroku` runs; default: `heroku` on `PATH` |
 | `PENSTOCK_DEBUG` | 1: the CLI shows where an unexpected error came from |
 | `PENSTOCK_REQUIRE_ALL` | 1, in the tests: a missing Node, Ruby or `../shared` fails instead of skipping |
+| `PENSTOCK_SOAK` | 1, in the tests: full counts, which take hours (`make soak`) |
 """
 
 ERRORS_HEAD = """# Error codes of the data plane

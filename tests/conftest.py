@@ -13,11 +13,14 @@ from tests.needs import require, require_program
 from tests.postgres import Postgres, running_postgres
 from tests.server import ROOT, Server, running
 
+# What is meant for the tests themselves.
+FOR_TESTS = ("PENSTOCK_REQUIRE_ALL", "PENSTOCK_SOAK")
+
 
 def pytest_configure() -> None:
     """Keeps a developer's own settings out of the tests, and the property tests to fixed examples."""
     for name in list(os.environ):
-        if name.startswith(("PENSTOCK_", "HEROKU_")) and name != "PENSTOCK_REQUIRE_ALL":
+        if name.startswith(("PENSTOCK_", "HEROKU_")) and name not in FOR_TESTS:
             del os.environ[name]
     # A developer's own accounts must not serve, nor pay for, what the tests ask.
     for name in secret_variables(()) | {"AWS_REGION", "AWS_DEFAULT_REGION", "AZURE_OPENAI_ENDPOINT"}:

@@ -92,7 +92,7 @@ def test_a_relative_home_becomes_absolute(empty_working_folder: Path) -> None:
 
 
 def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
-    load_settings(environ=home_env(tmp_path, PATH="/bin", PENSTOCKING="1", PENSTOCK_REQUIRE_ALL="1"))
+    load_settings(environ=home_env(tmp_path, PATH="/bin", PENSTOCKING="1", PENSTOCK_REQUIRE_ALL="1", PENSTOCK_SOAK="1"))
 
 
 def test_a_list_is_read_from_the_file_and_with_commas_from_the_environment(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ CONFIG_FILE = "penstock.toml"
 # Sections that are arrays of tables.
 ROWS = ("provider", "model", "limit", "budget")
 # Read by other parts of the program, never settings of the tree.
-RESERVED_ENV = frozenset({"PENSTOCK_CONFIG", "PENSTOCK_REQUIRE_ALL", "PENSTOCK_DEBUG", "PENSTOCK_HEROKU_CLI"})
+RESERVED_ENV = frozenset(
+    {"PENSTOCK_CONFIG", "PENSTOCK_REQUIRE_ALL", "PENSTOCK_SOAK", "PENSTOCK_DEBUG", "PENSTOCK_HEROKU_CLI"}
+)
 # Settings whose value is never shown, logged or handed on in an environment.
 SECRET_SETTINGS = frozenset({"control.token", "secrets.master_key", "secrets.old_master_key"})
 _HEADER = re.compile(r"\s*\[\[?\s*([\w.-]+)\s*\]\]?")
