@@ -137,8 +137,8 @@ ROW_MEANING = {
 SETTINGS_HEAD = """# Settings
 
 Every setting has one name. A flag of `penstock serve` wins over the environment, the environment over
-`penstock.toml`, the file over the default. They are read at the start; providers, models and `upstream.*` also
-[while it runs](providers.md#reload). An unknown name or a bad value stops
+`penstock.toml`, the file over the default. They are read at the start; providers, models, `upstream.*`, and the
+rows `[[limit]]` and `[[budget]]` also [while it runs](providers.md#reload). An unknown name or a bad value stops
 the start with one line that says which, and for the file where: `penstock.toml:7: ...`.
 
 The file is the one that `PENSTOCK_CONFIG` names, else `penstock.toml` in the working folder, else in the home. A setting
