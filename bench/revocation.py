@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -106,10 +107,16 @@ async def _round(gateway: int, control: Control, *, workers: int, streams: int) 
 
 
 @contextlib.asynccontextmanager
-async def served(work: Path, config: str, *, workers: int) -> AsyncIterator[tuple[int, Control]]:
-    """A server on loopback with that configuration and an app ``bench``: the gateway's port, and its Platform API."""
+async def served(
+    work: Path, config: str, *, workers: int, beside: Path | None = None
+) -> AsyncIterator[tuple[int, Control]]:
+    """A server on loopback with that configuration and an app ``bench``: the gateway's port, and its Platform API.
+    ``beside`` is the folder of another one on the same database, which has the app and the master key already."""
     file, home = work / "penstock.toml", work / "home"
+    home.mkdir(mode=0o700, parents=True)
     file.write_text(config)
+    if beside is not None:
+        shutil.copy2(beside / "home" / "master.key", home / "master.key")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
     env = kept | {"PENSTOCK_HOME": str(home), "PENSTOCK_CONFIG": str(file), "PENSTOCK_ENGINE_ENABLED": "false"}
     env |= {"PENSTOCK_GATEWAY_PORT": "0", "PENSTOCK_CONTROL_PORT": "0", "PENSTOCK_GATEWAY_WORKERS": str(workers)}
@@ -119,8 +126,9 @@ async def served(work: Path, config: str, *, workers: int) -> AsyncIterator[tupl
         where = json.loads(ready.read_text())
         gateway, port = (urlsplit(where[plane]).port or 0 for plane in ("gateway", "control"))
         control = Control(port, (home / "tokens" / "operator").read_text().strip())
-        control("POST", "/apps", {"name": "bench"})
-        control("POST", "/apps/bench/addons", {"plan": "heroku-inference:standard"})
+        if beside is None:
+            control("POST", "/apps", {"name": "bench"})
+            control("POST", "/apps/bench/addons", {"plan": "heroku-inference:standard"})
         yield gateway, control
 
 

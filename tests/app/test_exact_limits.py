@@ -68,6 +68,14 @@ def test_two_servers_together_admit_what_a_key_may_and_no_more(
     assert admitted >= 0.99 * LIMIT
 
 
+def test_what_one_server_holds_and_does_not_use_goes_to_the_other(pair: Twins) -> None:
+    app = pair.app("idle")
+    app.limit(SOME)
+    app.fire(SOME // 2)
+    until(lambda: bool(app.fire(SOME // 4, servers=1)) and app.admitted >= 0.99 * SOME, "what the other gives back")
+    assert 0.99 * SOME <= widest(app.entries()) <= SOME
+
+
 def test_who_waits_as_long_as_a_refusal_says_is_admitted_again(pair: Twins) -> None:
     app = pair.app("patient")
     app.limit(4 * WORKERS)

@@ -51,9 +51,9 @@ class App:
         """How many requests were answered."""
         return sum(one.status == 200 for one in self.answers)
 
-    def fire(self, count: int) -> list[Answer]:
-        """So many requests at once, to all workers of both."""
-        answers = volley(self.pair.gateways, chat(self.key), count, workers=self.pair.workers)
+    def fire(self, count: int, *, servers: int = 2) -> list[Answer]:
+        """So many requests at once, to all workers of both, or of the first."""
+        answers = volley(self.pair.gateways[:servers], chat(self.key), count, workers=self.pair.workers)
         self.answers += answers
         return answers
 
@@ -145,12 +145,12 @@ def twins(folder: Path, url: str, *, workers: int) -> Iterator[Twins]:
         yield Twins((first, second), upstream, url, workers)
 
 
-def widest(entries: list[LedgerEntry], window_s: int = 60) -> int:
-    """The most admissions in any window of so many seconds."""
+def widest(entries: list[LedgerEntry]) -> int:
+    """The most admissions in any window of 60 seconds."""
     times = sorted(entry.admitted_us for entry in entries)
     most = start = 0
     for end, at in enumerate(times):
-        while at - times[start] >= window_s * 1_000_000:
+        while at - times[start] >= 60_000_000:
             start += 1
         most = max(most, end - start + 1)
     return most
