@@ -13,7 +13,7 @@ ARGS ?=
 # The whole suite in two processes, a file in one of them: it waits for servers and programs more than it computes.
 TWICE = --numprocesses 2 --dist loadfile
 # The tests that PENSTOCK_SOAK=1 gives their full counts.
-SOAKED = tests/app/test_crash.py
+SOAKED = tests/app/test_crash.py tests/app/test_exact_limits.py tests/app/test_nothing_held.py
 
 # uv does not read pip's settings: where only pip is told about a mirror, hand that on.
 ifdef PIP_INDEX_URL
@@ -32,7 +32,7 @@ serve: $(VENV)/.runtime ## Set up and serve; PENSTOCK_* variables and ARGS="--po
 test: $(VENV)/.dev $(NODE_SDK) $(HEROKU_CLI) ## Run the tests; ARGS="tests/house -k size" narrows them
 	$(PY) -m pytest $(or $(ARGS),$(TWICE))
 
-soak: $(VENV)/.dev ## The tests that kill, at full counts (hours); ARGS="tests/app/test_crash.py" narrows them
+soak: $(VENV)/.dev ## Kills, exact limits and storms at full counts (hours); ARGS="tests/app/test_crash.py" narrows them
 	PENSTOCK_SOAK=1 $(PY) -m pytest $(or $(ARGS),$(SOAKED))
 
 lint: $(VENV)/.dev ## ruff (rules and format) and the import contracts

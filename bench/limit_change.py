@@ -69,12 +69,12 @@ class Asker:
 async def _askers(port: int, key: str, workers: int) -> list[Asker]:
     """A connection to each worker."""
     found: dict[str, Asker] = {}
-    others = []
+    opened: list[Asker] = []
     while len(found) < workers:
-        if len(others) == _MOST_CONNECTIONS:
+        if len(opened) == _MOST_CONNECTIONS:
             raise RuntimeError("one worker takes every connection")
         one = await Asker.open(port, key)
-        others.append(found.setdefault(one.worker, one))
+        opened.append(found.setdefault(one.worker, one))
     return list(found.values())
 
 

@@ -108,7 +108,7 @@ def passes(pair: Twins, app: App, seconds: int) -> None:
 
         def told() -> bool:
             with db.read() as connection:
-                return connection.scalar(select(func.sum(lease_usage.c.used)).where(own)) == app.admitted
+                return bool(connection.scalar(select(func.sum(lease_usage.c.used)).where(own)) == app.admitted)
 
         until(told, "what was used is told")
         with db.write() as connection:
