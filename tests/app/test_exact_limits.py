@@ -130,3 +130,18 @@ def test_a_changed_limit_is_the_limit_of_all_workers_of_both(pair: Twins) -> Non
     refused(app.fire(SOME))
     assert 0.99 * more <= app.admitted
     assert widest(app.entries()) <= more
+
+
+def test_a_limit_that_is_lowered_below_what_was_used_admits_nothing_from_when_all_workers_tell_it(pair: Twins) -> None:
+    app = pair.app("lowered")
+    app.limit(20 * SOME)
+    app.fire(SOME // 4)
+    for _ in range(10):  # so few that workers have some in stock when the limit changes
+        app.ask_each()
+    app.limit(SOME // 8)
+    known_us = time.time() * 1e6
+    for _ in range(10):
+        app.ask_each()
+    entries = app.entries()
+    end_us = min(entry.admitted_us for entry in entries) + WINDOW_S * 1e6
+    assert [entry for entry in entries if known_us < entry.admitted_us < end_us] == []

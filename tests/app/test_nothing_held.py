@@ -245,7 +245,7 @@ async def permits_are_free(it: Crowd) -> None:
     free = {"requests_per_minute": "unlimited", "tokens_per_minute": "unlimited"}
     control(it.server, "PATCH", "/apps/busy/limits", free)
     it.keys["held"] = it.keys["busy"]
-    opened = []
+    opened: list[asyncio.StreamWriter] = []
     async with asyncio.timeout(60):
         # A permit that a worker has in stock may be refused to the other one for half a second.
         while len(opened) < limits["concurrent_requests"]:
