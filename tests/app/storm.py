@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import func, select
 
 from penstock.domain.ledger import LedgerEntry
 from penstock.store.database import Database
+from penstock.store.governance import budget_periods, leases, ledger_days
 from penstock.store.metering.ledger import LedgerStore
 from penstock.store.metering.verify import verify
-from tests.gateway.conftest import ANSWER, DONE, USAGE, control, delta
+from tests.gateway.conftest import ANSWER, DONE, control, delta
 from tests.server import Server, descendants, is_alive, scratch_env, wait_ready
 from tests.upstream import Exchange, ScriptedUpstream
 
@@ -30,13 +32,19 @@ CONFIG = """
 [engine]
 enabled = false
 [gateway]
-workers = 2
+workers = {workers}
 [serve]
 drain_s = 5
 [upstream]
 breaker_min_calls = 100000
 [journal]
 rotate_bytes = 65536
+[limits]
+on_outage = "admit"
+[[budget]]
+scope = "app"
+period = "total"
+amount = 1000000
 [[provider]]
 name = "double"
 base_url = "{base}"
@@ -44,67 +52,107 @@ base_url = "{base}"
 id = "m"
 max_attempts = 1
 targets = [{{ provider = "double", model = "m" }}]
-price = {{ input = 1, output = 2 }}
+price = {{ input = {price}, output = 2 }}
 {more}
 """
-# Of an answer that arrived whole: 7 tokens in, 2 out.
-PRICE = 7 * 1000 + 2 * 2000
+PRICE = 1
 WITHIN_S = 90.0
-KINDS = ("plain", "plain", "stream", "stream", "before", "after", "cut")
+# What the client waits for: the whole answer, or less. ``early`` and ``cut`` are dropped by the upstream.
+KINDS = ("plain", "plain", "stream", "stream", "before", "at", "after", "early", "cut")
+LEAVES = ("before", "at", "after")
 
 
-async def script(exchange: Exchange) -> None:
-    """Answers as the prompt says."""
-    kind = json.loads(exchange.body)["messages"][0]["content"]
-    if kind == "plain":
-        await exchange.answer(json.dumps(ANSWER).encode())
-        return
-    await exchange.begin_stream()
-    if kind == "before":
-        await exchange.hung_up()
-        return
-    await exchange.chunk(delta("one"))
-    if kind == "after":
-        await exchange.hung_up()
-    elif kind == "cut":
-        exchange.reset()
-    else:
-        await exchange.chunk(delta("two") + USAGE + DONE)
-        await exchange.chunk(b"")
+class Double:
+    """The upstream. It answers as the prompt says, and reports as many input tokens as it has had calls, so that no
+    two answers cost the same. ``answered`` are those reports, ``calls`` counts by kind."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.answered: set[int] = set()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Serve one request."""
+        kind = json.loads(exchange.body)["messages"][0]["content"]
+        self.calls[kind] += 1
+        number = self.calls.total()
+        usage = {"prompt_tokens": number, "completion_tokens": 2, "total_tokens": number + 2}
+        if kind == "plain":
+            self.answered.add(number)
+            await exchange.answer(json.dumps(ANSWER | {"usage": usage}).encode())
+            return
+        await exchange.begin_stream()
+        if kind == "early":
+            exchange.close()
+            raise ConnectionError
+        if kind != "before":
+            await exchange.chunk(delta("one"))
+        if kind in LEAVES:
+            await exchange.hung_up()
+        elif kind == "cut":
+            exchange.reset()
+            raise ConnectionError
+        else:
+            self.answered.add(number)
+            last = b"data: " + json.dumps({"id": "c", "choices": [], "usage": usage}).encode() + b"\n\n"
+            await exchange.chunk(delta("two") + last + DONE)
+            await exchange.chunk(b"")
 
 
 class Storm:
-    """One home, its server as long as it lives, and clients that go on whatever happens. ``whole`` and ``begun`` are
-    the ids of requests whose answer arrived whole, or in part."""
+    """One home, its server as long as it lives, and clients that go on whatever happens. ``whole`` has what the
+    upstream reported, by request id, of answers that arrived whole; ``begun`` the kind of all that arrived in part, or
+    failed at the upstream. ``environ`` is added to the server's environment. Without
+    a ``url`` the database is SQLite's in the home."""
 
-    def __init__(self, folder: Path, upstream: ScriptedUpstream, *, more: str = "", seed: int = 0) -> None:
-        self.upstream = upstream
-        self.dice = random.Random(seed)
+    def __init__(
+        self, folder: Path, upstream: ScriptedUpstream, double: Double, *, url: str = "", more: str = ""
+    ) -> None:
+        self.double = double
+        self.url = url
+        self.dice = random.Random(5)
         self.home = folder / "home"
-        self.whole: set[str] = set()
-        self.begun: set[str] = set()
+        self.whole: dict[str, int] = {}
+        self.begun: dict[str, str] = {}
+        self.asked: Counter[str] = Counter()
         self.refused: Counter[int] = Counter()
-        self.asked = 0
+        self._upstream = upstream
+        self._more = more + (f'[database]\nurl = "{url}"' if url else "")
+        self.environ: dict[str, str] = {}
         self._log = folder / "log"
         self._config = folder / "penstock.toml"
-        self._config.write_text(CONFIG.format(base=upstream.base, more=more))
         self._ended = threading.Event()
-        self.server = self.start()
+        self.server: Server
+        self._key = ""
+
+    def begin(self) -> None:
+        """The first start."""
+        self.start()
         self._key = control(self.server, "GET", "/apps/hello/config-vars")["INFERENCE_KEY"]
 
-    def start(self) -> Server:
+    def is_running(self) -> bool:
+        """Whether there is a server."""
+        return self.server is not None and self.server.process.poll() is None
+
+    def start(self, *, workers: int = 2, price: int = PRICE) -> Server:
         """A server on this home."""
+        (self.home / "run" / "ready.json").unlink(missing_ok=True)
+        self._config.write_text(CONFIG.format(base=self._upstream.base, more=self._more, workers=workers, price=price))
         command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--control-port", "0"]
         with self._log.open("ab") as out:
             process = subprocess.Popen(
-                [*command, "--config", str(self._config)], env=scratch_env(self.home), stdout=out, stderr=out
+                [*command, "--config", str(self._config)],
+                env=scratch_env(self.home) | self.environ,
+                stdout=out,
+                stderr=out,
             )
         ready = wait_ready(process, self.home, self._log)
         self.server = Server(self.home, ready["gateway"].rstrip("/"), ready["control"].rstrip("/"), process, self._log)
         return self.server
 
-    def stop(self) -> None:
-        """Ends the server as an operator would."""
+    def stop(self, *, shipped: bool = True) -> None:
+        """Ends the server as an operator would; by then most is shipped, unless it cannot be."""
+        if shipped:
+            self.wait_for(lambda: self.count() >= self.double.calls.total(), "the entries")
         family = descendants(self.server.process.pid)
         self.server.process.send_signal(signal.SIGTERM)
         assert self.server.process.wait(60) == 0, self._log.read_text()[-3000:]
@@ -126,8 +174,18 @@ class Storm:
         """-9 to the supervisor, and another server at once, beside children that still end."""
         self.server.process.kill()
         self.server.process.wait(30)
-        (self.home / "run" / "ready.json").unlink(missing_ok=True)
         self.start()
+
+    def kill_all(self) -> None:
+        """-9 to every process of the server, as when the machine goes."""
+        # Stopped, so that no child is started while they are counted.
+        self.server.process.send_signal(signal.SIGSTOP)
+        family = descendants(self.server.process.pid)
+        for pid in (self.server.process.pid, *family):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.server.process.wait(30)
+        self.wait_for(lambda: not any(is_alive(pid) for pid in family), "the end of all")
 
     def workers(self) -> list[int]:
         """The gateway workers: those that write to a journal."""
@@ -166,30 +224,19 @@ class Storm:
         wanted = len(self.whole) + count
         self.wait_for(lambda: len(self.whole) >= wanted, f"{count} more answers")
 
-    def entries(self, url: str | None = None) -> list[LedgerEntry]:
-        """The whole ledger, which is proven to be whole."""
-        db = Database.open(url or self.home / "penstock.db", home=self.home, upkeep=True)
+    @contextmanager
+    def database(self) -> Iterator[Database]:
+        """The server's."""
+        db = Database.open(self.url or self.home / "penstock.db", home=self.home, upkeep=True)
         try:
-            assert verify(db).faults == ()
-            return LedgerStore(db).entries(limit=1_000_000)
+            yield db
         finally:
             db.close()
 
-    def check(self, entries: list[LedgerEntry], *, killed: bool) -> None:
-        """After the server has stopped: each admitted request has one entry. ``killed``: a worker may have died between
-        an admission and its call, which the upstream then cannot have counted."""
-        by_id = {entry.request_id: entry for entry in entries}
-        outcomes = Counter(entry.outcome for entry in entries)
-        assert len(by_id) == len(entries)
-        assert not list((self.home / "journal").iterdir())
-        assert self.whole | self.begun <= by_id.keys()
-        assert {(by_id[one].outcome, by_id[one].amount_nanos) for one in self.whole} == {("completed", PRICE)}
-        uncalled = sum(entry.outcome == "interrupted" and not entry.usage.output_tokens for entry in entries)
-        calls = self.upstream.requests
-        assert (calls <= len(entries) <= calls + uncalled) if killed else len(entries) == calls, (calls, outcomes)
-        assert {entry.key_id for entry in entries} == {entries[0].key_id}
-        assert set(outcomes) <= {"completed", "disconnected", "upstream_closed", "cancelled", "interrupted"}
-        assert killed or not outcomes["interrupted"]
+    def count(self) -> int:
+        """How many entries there are."""
+        with self.database() as db:
+            return LedgerStore(db).head()[0]
 
     def _with_open(self, name: str) -> set[int]:
         """The server's processes that have this file of the home open."""
@@ -201,16 +248,17 @@ class Storm:
         return found
 
     def _ask_on(self, dice: random.Random) -> None:
-        with httpx.Client(timeout=20, trust_env=False) as client:
+        with httpx.Client(timeout=WITHIN_S, trust_env=False) as client:
             while not self._ended.is_set():
-                self.asked += 1
                 with contextlib.suppress(httpx.HTTPError):
                     self._ask(client, dice.choice(KINDS), dice)
 
     def _ask(self, client: httpx.Client, kind: str, dice: random.Random) -> None:
-        body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": kind}]}
-        body["stream"] = kind != "plain"
-        patience = httpx.Timeout(20, read=dice.uniform(0.01, 0.3)) if kind == "before" else 20
+        body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": kind}], "max_tokens": 100}
+        if kind != "plain":
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        self.asked[kind] += 1
+        patience = httpx.Timeout(WITHIN_S, read=dice.uniform(0.01, 0.3)) if kind == "before" else WITHIN_S
         request = client.build_request(
             "POST",
             f"{self.server.gateway}/v1/chat/completions",
@@ -220,31 +268,117 @@ class Storm:
         )
         answer = client.send(request, stream=True)
         try:
-            if answer.status_code != 200:
+            if answer.status_code not in (200, 502):
                 self.refused[answer.status_code] += 1
                 return
-            self.begun.add(answer.headers["x-request-id"])
-            text = b""
-            for chunk in answer.iter_raw():
-                text += chunk
-                if kind == "after":
-                    return
-            if kind == "plain" or b"[DONE]" in text:
-                self.whole.add(answer.headers["x-request-id"])
+            self.begun[answer.headers["x-request-id"]] = kind
+            self._read(answer, kind)
         finally:
             answer.close()
 
+    def _read(self, answer: httpx.Response, kind: str) -> None:
+        if kind == "at":
+            return
+        text = b""
+        for chunk in answer.iter_raw():
+            text += chunk
+            if kind == "after":
+                return
+        if kind == "plain" or text.endswith(DONE):
+            told = text if kind == "plain" else text.rstrip().split(b"\n\n")[-2].removeprefix(b"data: ")
+            self.whole[answer.headers["x-request-id"]] = json.loads(told)["usage"]["prompt_tokens"]
+
+
+def check(*storms: Storm, killed: bool) -> list[LedgerEntry]:
+    """After the servers of one database have stopped: each admitted request has one entry, and all sums agree; the
+    entries. ``killed``: a worker may have died between an admission and its call, or before it had its answer."""
+    double = storms[0].double
+    for storm in storms:
+        assert not list((storm.home / "journal").iterdir())
+    with storms[0].database() as db:
+        verified, entries = verify(db), LedgerStore(db).entries(limit=1_000_000)
+        assert verified.faults == ()
+        assert verified.entries == len(entries)
+        _check_sums(db, entries)
+    by_id = {entry.request_id: entry for entry in entries}
+    assert len(by_id) == len(entries)
+    _check_answers(by_id, storms, double)
+    outcomes = Counter(entry.outcome for entry in entries)
+    silent = Counter(entry.outcome for entry in entries if not entry.usage.output_tokens)
+    calls = double.calls
+    if killed:
+        assert calls.total() <= len(entries) <= calls.total() + silent["interrupted"] + silent["disconnected"], (
+            calls,
+            outcomes,
+            silent,
+        )
+        assert set(outcomes) <= {"completed", "disconnected", "upstream_closed", "upstream_unreachable", "interrupted"}
+        return entries
+    # Who leaves early may do so before the upstream is called.
+    left = outcomes.pop("disconnected", 0) - silent["disconnected"]
+    assert left == calls["at"] + calls["after"]
+    assert calls["before"] <= silent["disconnected"] <= sum(storm.asked["before"] for storm in storms)
+    assert outcomes == {"completed": calls["plain"] + calls["stream"], "upstream_closed": calls["early"] + calls["cut"]}
+    return entries
+
+
+def _check_sums(db: Database, entries: list[LedgerEntry]) -> None:
+    """What was spent is the sum of the entries, that of the days, and that of the budget, and nothing is held."""
+    spent = sum(entry.amount_nanos for entry in entries)
+    days = ledger_days.c
+    with db.read() as connection:
+        sums = select(func.sum(days.requests), func.sum(days.amount_nanos))
+        assert tuple(map(int, connection.execute(sums).one())) == (len(entries), spent)
+        assert connection.execute(select(budget_periods.c.spent_nanos)).scalars().all() == [spent]
+        assert connection.execute(select(leases).where(leases.c.counter.startswith("b:"))).all() == []
+
+
+def _check_answers(by_id: dict[str, LedgerEntry], storms: tuple[Storm, ...], double: Double) -> None:
+    """Every client that has heard of its request finds it in the ledger, with what the upstream reported of it."""
+    entries = by_id.values()
+    assert {entry.key_id for entry in entries} == {next(iter(entries)).key_id}
+    completed = [entry.usage.input_tokens for entry in entries if entry.outcome == "completed"]
+    assert len(set(completed)) == len(completed)
+    assert set(completed) <= double.answered
+    for entry in entries:
+        used = entry.usage
+        assert entry.amount_nanos == (used.input_tokens * PRICE + used.output_tokens * 2) * 1000
+        assert used.estimated == (entry.outcome != "completed")
+    for storm in storms:
+        assert storm.begun.keys() <= by_id.keys()
+        for request_id, number in storm.whole.items():
+            assert (by_id[request_id].outcome, by_id[request_id].usage.input_tokens) == ("completed", number)
+        for request_id, kind in storm.begun.items():
+            assert (
+                by_id[request_id].usage.output_tokens or kind == "early" or by_id[request_id].outcome == "interrupted"
+            )
+
 
 @contextmanager
-def storm(folder: Path, *, more: str = "", seed: int = 0) -> Iterator[Storm]:
-    """A server and its upstream; whatever of it is left at the end is killed."""
-    with ScriptedUpstream(script) as upstream:
-        made = Storm(folder, upstream, more=more, seed=seed)
-        try:
+def upstream_double() -> Iterator[tuple[ScriptedUpstream, Double]]:
+    """The upstream of one or more storms."""
+    double = Double()
+    with ScriptedUpstream(double) as upstream:
+        yield upstream, double
+
+
+@contextmanager
+def blowing(*storms: Storm) -> Iterator[None]:
+    """These servers; whatever of them is left at the end is killed."""
+    try:
+        for storm in storms:
+            storm.begin()
+        yield
+    finally:
+        for storm in storms:
+            if storm.is_running():
+                storm.kill_all()
+
+
+@contextmanager
+def storm(folder: Path, *, url: str = "", more: str = "") -> Iterator[Storm]:
+    """One server and its upstream."""
+    with upstream_double() as (upstream, double):
+        made = Storm(folder, upstream, double, url=url, more=more)
+        with blowing(made):
             yield made
-        finally:
-            if made.server.process.poll() is None:
-                for pid in (made.server.process.pid, *descendants(made.server.process.pid)):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                made.server.process.wait(30)
