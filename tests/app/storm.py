@@ -303,23 +303,23 @@ def check(*storms: Storm, killed: bool) -> list[LedgerEntry]:
     by_id = {entry.request_id: entry for entry in entries}
     assert len(by_id) == len(entries)
     _check_answers(by_id, storms, double)
+    _check_counts(entries, storms, double.calls, killed=killed)
+    return entries
+
+
+def _check_counts(entries: list[LedgerEntry], storms: tuple[Storm, ...], calls: Counter[str], *, killed: bool) -> None:
+    """As many entries as calls, by outcome. Who leaves early, or is killed, may do so before the upstream is called."""
     outcomes = Counter(entry.outcome for entry in entries)
     silent = Counter(entry.outcome for entry in entries if not entry.usage.output_tokens)
-    calls = double.calls
     if killed:
-        assert calls.total() <= len(entries) <= calls.total() + silent["interrupted"] + silent["disconnected"], (
-            calls,
-            outcomes,
-            silent,
-        )
+        uncalled = silent["interrupted"] + silent["disconnected"]
+        assert calls.total() <= len(entries) <= calls.total() + uncalled, (calls, outcomes, silent)
         assert set(outcomes) <= {"completed", "disconnected", "upstream_closed", "upstream_unreachable", "interrupted"}
-        return entries
-    # Who leaves early may do so before the upstream is called.
+        return
     left = outcomes.pop("disconnected", 0) - silent["disconnected"]
-    assert left == calls["at"] + calls["after"]
+    assert left == calls["at"] + calls["after"], (calls, outcomes, silent)
     assert calls["before"] <= silent["disconnected"] <= sum(storm.asked["before"] for storm in storms)
     assert outcomes == {"completed": calls["plain"] + calls["stream"], "upstream_closed": calls["early"] + calls["cut"]}
-    return entries
 
 
 def _check_sums(db: Database, entries: list[LedgerEntry]) -> None:
