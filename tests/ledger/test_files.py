@@ -1,6 +1,7 @@
 """The journal's files as the ledger reads them: growing, torn, damaged, of any version."""
 
 import logging
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -154,6 +155,16 @@ def test_files_are_listed_by_worker_in_their_order(tmp_path: Path) -> None:
         "pid-42": [4, 5],
     }
     assert {file.old for file in list_files(tmp_path)["pid-42"]} == {True}
+
+
+def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    name = "00000000000000000001-7-00ff00ff-00000{}.journal"
+    (tmp_path / name.format(1)).mkdir()
+    os.mkfifo(tmp_path / name.format(2))
+    (tmp_path / name.format(3)).symlink_to(tmp_path / "nowhere")
+    (tmp_path / name.format(4)).touch()
+    (files,) = list_files(tmp_path).values()
+    assert [file.number for file in files] == [4]
 
 
 def test_the_newest_file_of_a_worker_is_locked_until_it_ends(tmp_path: Path) -> None:

@@ -156,3 +156,20 @@ def test_a_settlement_keeps_its_attempts(tmp_path: Path) -> None:
     assert isinstance(record, Settled)
     assert (record.attempts, record.cache_write_tokens, record.reasoning_tokens) == (legs, 3, 4)
     journal.close()
+
+
+def test_a_next_file_that_cannot_be_begun_leaves_nothing_behind(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, rotate_bytes=4096)
+    only_file(tmp_path)
+    (tmp_path / f"{journal.holder}-000002.journal").mkdir()
+    open_files = len(list(Path("/proc/self/fd").iterdir()))
+    refused = 0
+    for number in range(60):
+        try:
+            journal.append(admitted(number))
+        except JournalError:
+            refused += 1
+    assert refused == 1  # the one after it takes another name
+    assert not list(tmp_path.glob("*.new"))
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_files
+    journal.close()

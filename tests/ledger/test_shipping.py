@@ -1,8 +1,10 @@
 """The shipper where something dies, is away or was written by an older version: exactly one entry for each request."""
 
+import contextlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -323,3 +325,44 @@ def test_a_file_that_somebody_removed_is_told_and_the_rest_goes_on(
     # What had been read of it is not forgotten.
     assert shipped(store) == {"req_1": "interrupted"}
     assert not [record for record in caplog.records if record.levelno > logging.ERROR]
+
+
+@pytest.fixture
+def foreign() -> Iterator[Path]:
+    """A folder that another user can get at."""
+    with tempfile.TemporaryDirectory(prefix="penstock-journal-") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def no_root() -> Iterator[None]:
+    """Permissions count."""
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_file_that_cannot_be_read_holds_up_no_other_and_no_end(
+    foreign: Path, store: LedgerStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(foreign, [admitted(1), settled(1)]).close()
+    (locked,) = foreign.iterdir()
+    locked.chmod(0)
+    shipper = Shipper(foreign, faulty(store))
+    with no_root():
+        written(foreign, [admitted(2), settled(2)]).close()
+        ship(shipper)
+        shipper.round()
+    assert shipped(store) == {"req_2": "completed"}
+    assert list(foreign.iterdir()) == [locked]
+    assert shipper.idle
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.endswith(f"{locked}: Permission denied")
+    locked.chmod(0o600)
+    ship(shipper)
+    assert shipped(store) == {"req_1": "completed", "req_2": "completed"}

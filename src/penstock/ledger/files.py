@@ -36,9 +36,12 @@ class JournalFile(msgspec.Struct, frozen=True, order=True):
 
 def list_files(folder: Path) -> dict[str, list[JournalFile]]:
     """All files by worker, each worker's in the order in which they were begun. Names from before 0.3 do not say the
-    worker: those of one process number count as one. Raises OSError."""
+    worker: those of one process number count as one. Whatever else lies there is left alone. Raises OSError."""
+    with os.scandir(folder) as entries:
+        # Nothing that is no file: it could not be read, or would keep its reader waiting.
+        files = [folder / entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
     found: dict[str, list[JournalFile]] = {}
-    for path in folder.iterdir():
+    for path in files:
         if (name := _NAME.fullmatch(path.name)) is None:
             continue
         if name["number"] is None:

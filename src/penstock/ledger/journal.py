@@ -175,15 +175,23 @@ class Journal:
         # Under a name that no reader looks for, until it is locked.
         new = path.with_suffix(".new")
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        new.rename(path)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            new.rename(path)
+        except OSError:
+            # Every request until the disk has room tries again: none may leave something behind.
+            os.close(fd)
+            new.unlink()
+            raise
         self._path, self._fd, self._size = path, fd, 0
 
     def _rotate(self) -> None:
         full = self._fd
         self._open()
-        os.fdatasync(full)
-        os.close(full)
+        try:
+            os.fdatasync(full)
+        finally:
+            os.close(full)
 
 
 def payload_at(data: bytes, position: int) -> bytes | None:

@@ -62,20 +62,19 @@ class Shipper:
 
     @property
     def idle(self) -> bool:
-        """Whether no worker's file is left, as far as the last round saw."""
-        return not self._workers
+        """Whether no worker's file is left that can be read, as far as the last round saw."""
+        return all(worker.stuck for worker in self._workers.values())
 
     def _round(self, *, patient: bool) -> bool:
         found = self._list()
         for holder, files in found.items():
             worker = self._workers.setdefault(holder, _Worker(holder))
-            # Looked for once more behind the lock: the worker may have begun its next file in between.
-            if not worker.dead and not (patient and files[-1].old) and _has_ended(files[-1]):
+            worker.take(files)
+            if not worker.dead and not (patient and files[-1].old) and worker.has_ended():
+                # Looked for once more behind the lock: the worker may have begun its next file in between.
                 again = self._list().get(holder, files)
                 worker.dead = again[-1] == files[-1]
                 worker.take(again)
-            else:
-                worker.take(files)
         for gone in self._workers.keys() - found.keys():
             if self._workers[gone].done:
                 del self._workers[gone]
@@ -119,6 +118,18 @@ class _Worker:
         self._more = self._compared = False
         self._trouble = ""
 
+    @property
+    def stuck(self) -> bool:
+        """Whether the last step has failed at its files."""
+        return bool(self._trouble)
+
+    def has_ended(self) -> bool:
+        """Whether nobody has its newest file locked."""
+        try:
+            return is_unlocked(self._files[-1].path)
+        except OSError:
+            return False  # it has just gone; or whoever reads it will tell
+
     def take(self, files: list[JournalFile]) -> None:
         """Which files there are now."""
         self._files = files
@@ -129,7 +140,7 @@ class _Worker:
             more = not self.done and self._step(ledger)
         except OSError as error:
             # The others must go on.
-            if self._trouble != (said := f"{error.filename}: {error.strerror}"):
+            if self._trouble != (said := f"{error.filename or self.holder}: {error.strerror}"):
                 _log.error("the journal cannot be brought into the ledger: %s", said)
             self._trouble = said
             return False
@@ -218,13 +229,6 @@ class _Worker:
             with contextlib.suppress(FileNotFoundError):
                 file.path.unlink()
             self._files = [one for one in self._files if one != file]
-
-
-def _has_ended(file: JournalFile) -> bool:
-    try:
-        return is_unlocked(file.path)
-    except FileNotFoundError:
-        return False
 
 
 def _append(ledger: Ledger, holder: str, made: Sequence[Made]) -> int:
