@@ -118,6 +118,7 @@ class Storm:
         self._upstream = upstream
         self._more = more + (f'[database]\nurl = "{url}"' if url else "")
         self.environ: dict[str, str] = {}
+        self.prices: set[int] = set()
         self._log = folder / "log"
         self._config = folder / "penstock.toml"
         self._ended = threading.Event()
@@ -136,6 +137,7 @@ class Storm:
     def start(self, *, workers: int = 2, price: int = PRICE) -> Server:
         """A server on this home."""
         (self.home / "run" / "ready.json").unlink(missing_ok=True)
+        self.prices.add(price)
         self._config.write_text(CONFIG.format(base=self._upstream.base, more=self._more, workers=workers, price=price))
         command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--control-port", "0"]
         with self._log.open("ab") as out:
@@ -295,15 +297,27 @@ def check(*storms: Storm, killed: bool) -> list[LedgerEntry]:
     double = storms[0].double
     for storm in storms:
         assert not list((storm.home / "journal").iterdir())
-    with storms[0].database() as db:
+    entries = read_ledger(storms[0])
+    with storms[0].database() as db, db.read() as connection:
+        assert connection.execute(select(leases).where(leases.c.counter.startswith("b:"))).all() == []
+    _check_prices(entries, storms[0].prices)
+    _check_answers({entry.request_id: entry for entry in entries}, storms, double)
+    _check_counts(entries, storms, double.calls, killed=killed)
+    return entries
+
+
+def read_ledger(storm: Storm) -> list[LedgerEntry]:
+    """All entries, of which no request has two. What was spent is their sum, that of the days, and the budget's."""
+    with storm.database() as db:
         verified, entries = verify(db), LedgerStore(db).entries(limit=1_000_000)
         assert verified.faults == ()
-        assert verified.entries == len(entries)
-        _check_sums(db, entries)
-    by_id = {entry.request_id: entry for entry in entries}
-    assert len(by_id) == len(entries)
-    _check_answers(by_id, storms, double)
-    _check_counts(entries, storms, double.calls, killed=killed)
+        assert verified.entries == len(entries) == len({entry.request_id for entry in entries})
+        spent = sum(entry.amount_nanos for entry in entries)
+        days = ledger_days.c
+        with db.read() as connection:
+            sums = connection.execute(select(func.sum(days.requests), func.sum(days.amount_nanos))).one()
+            assert tuple(map(int, sums)) == (len(entries), spent)
+            assert connection.execute(select(budget_periods.c.spent_nanos)).scalars().all() == [spent]
     return entries
 
 
@@ -322,15 +336,19 @@ def _check_counts(entries: list[LedgerEntry], storms: tuple[Storm, ...], calls: 
     assert outcomes == {"completed": calls["plain"] + calls["stream"], "upstream_closed": calls["early"] + calls["cut"]}
 
 
-def _check_sums(db: Database, entries: list[LedgerEntry]) -> None:
-    """What was spent is the sum of the entries, that of the days, and that of the budget, and nothing is held."""
-    spent = sum(entry.amount_nanos for entry in entries)
-    days = ledger_days.c
-    with db.read() as connection:
-        sums = select(func.sum(days.requests), func.sum(days.amount_nanos))
-        assert tuple(map(int, connection.execute(sums).one())) == (len(entries), spent)
-        assert connection.execute(select(budget_periods.c.spent_nanos)).scalars().all() == [spent]
-        assert connection.execute(select(leases).where(leases.c.counter.startswith("b:"))).all() == []
+def _check_prices(entries: list[LedgerEntry], prices: set[int]) -> None:
+    """Each is charged by the one price of its version."""
+    possible: dict[str | None, set[int]] = {}
+    for entry in entries:
+        used = entry.usage
+        fit = {
+            price
+            for price in prices
+            if entry.amount_nanos == (used.input_tokens * price + used.output_tokens * 2) * 1000
+        }
+        possible[entry.price_version] = possible.get(entry.price_version, prices) & fit
+        assert used.estimated == (entry.outcome != "completed")
+    assert all(possible.values())
 
 
 def _check_answers(by_id: dict[str, LedgerEntry], storms: tuple[Storm, ...], double: Double) -> None:
@@ -340,10 +358,6 @@ def _check_answers(by_id: dict[str, LedgerEntry], storms: tuple[Storm, ...], dou
     completed = [entry.usage.input_tokens for entry in entries if entry.outcome == "completed"]
     assert len(set(completed)) == len(completed)
     assert set(completed) <= double.answered
-    for entry in entries:
-        used = entry.usage
-        assert entry.amount_nanos == (used.input_tokens * PRICE + used.output_tokens * 2) * 1000
-        assert used.estimated == (entry.outcome != "completed")
     for storm in storms:
         assert storm.begun.keys() <= by_id.keys()
         for request_id, number in storm.whole.items():
@@ -376,9 +390,10 @@ def blowing(*storms: Storm) -> Iterator[None]:
 
 
 @contextmanager
-def storm(folder: Path, *, url: str = "", more: str = "") -> Iterator[Storm]:
+def storm(folder: Path, *, url: str = "", environ: dict[str, str] | None = None) -> Iterator[Storm]:
     """One server and its upstream."""
     with upstream_double() as (upstream, double):
-        made = Storm(folder, upstream, double, url=url, more=more)
+        made = Storm(folder, upstream, double, url=url)
+        made.environ.update(environ or {})
         with blowing(made):
             yield made
