@@ -44,7 +44,7 @@ def test_after_kills_each_admitted_request_has_one_entry(
 def test_a_database_that_is_away_for_a_while_is_caught_up(own_postgres: Postgres, tmp_path: Path) -> None:
     with storm(tmp_path, url=own_postgres.new_database(migrated=False)) as weather:
         with weather.clients():
-            for _ in range(10 if SOAK else 1):
+            for _ in range(3 if SOAK else 1):
                 weather.wait_for_answers(50)
                 own_postgres.stop()
                 back_at = time.monotonic() + (60 if SOAK else 0)
