@@ -3,7 +3,6 @@
 PENSTOCK_SOAK=1 kills a hundred times each instead of a few (``make soak``).
 """
 
-import os
 import resource
 import time
 from collections.abc import Callable
@@ -11,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.storm import Storm, check, storm
+from tests.app.storm import SOAK, Storm, check, storm
 from tests.postgres import Postgres
 
-SOAK = bool(os.environ.get("PENSTOCK_SOAK"))
 ROUNDS = 100 if SOAK else 3
 pytestmark = pytest.mark.timeout(7200 if SOAK else 300)
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.storm import Storm, blowing, check, read_ledger, storm, upstream_double
-from tests.app.test_crash import SOAK
+from tests.app.storm import SOAK, Storm, blowing, check, read_ledger, storm, upstream_double
 from tests.postgres import Postgres
 
 pytestmark = pytest.mark.timeout(7200 if SOAK else 300)

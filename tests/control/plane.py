@@ -27,6 +27,7 @@ from penstock.web.api import AsgiApp, refusal
 from penstock.web.hub import HttpLimits
 from penstock.web.server import Server
 from tests.control.described import Described
+from tests.sqlite import new_sqlite
 
 EMAIL = "operator@penstock.local"
 GATEWAY = "http://127.0.0.1:8400"
@@ -164,7 +165,7 @@ def running_plane(
 ) -> Iterator[Plane]:
     """The whole control plane over a new database: a file in ``home``, or the one at the URL ``database``. ``clock``
     is that of the slowing of sign-ins; ``defaults`` are rows of the configuration."""
-    db = Database.open(database or home / "penstock.db", home=home)
+    db = Database.open(database, home=home) if database else new_sqlite(home / "penstock.db", home=home)
     token = ensure_operator(db, home, EMAIL)
     context = ControlContext(
         gateway_url=f"{GATEWAY}/",

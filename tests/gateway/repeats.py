@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from penstock.settings.tree import CacheSettings, IdempotencySettings
-from penstock.store.database import Database
 from penstock.store.keeping.answers import AnswerStore
 from tests.gateway.conftest import DONE, USAGE, delta
 from tests.gateway.lab import Answers, Asking, Lab, lab
+from tests.sqlite import new_sqlite
 from tests.upstream import Exchange, Script
 
 KEYED = {"idempotency-key": "order-1"}
@@ -19,7 +19,7 @@ KEYED = {"idempotency-key": "order-1"}
 @contextlib.contextmanager
 def answers(folder: Path, *, cache: CacheSettings | None = None, **idempotency: Any) -> Iterator[Answers]:
     """A database of answers in the folder; the rest are settings of [idempotency]."""
-    db = Database.open(folder / "penstock.db")
+    db = new_sqlite(folder / "penstock.db")
     try:
         yield Answers(AnswerStore(db), IdempotencySettings(**idempotency), cache or CacheSettings())
     finally:

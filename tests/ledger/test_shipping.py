@@ -23,6 +23,7 @@ from penstock.store.metering.verify import verify
 from tests.gateway.lab import Clock
 from tests.ledger.entries import admitted, settled
 from tests.postgres import Postgres
+from tests.sqlite import new_sqlite
 
 
 class Faulty:
@@ -53,7 +54,7 @@ class Faulty:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[LedgerStore]:
-    db = Database.open(tmp_path / "penstock.db")
+    db = new_sqlite(tmp_path / "penstock.db")
     yield LedgerStore(db)
     assert verify(db).faults == ()
     db.close()
@@ -116,12 +117,14 @@ def _histories(draw: st.DrawFn) -> list[list[Record]]:
 @settings(max_examples=60, deadline=None)
 @given(histories=_histories(), data=st.data())
 def test_whatever_dies_wherever_each_admission_has_one_entry(
-    tmp_path_factory: pytest.TempPathFactory, histories: list[list[Record]], data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory,
+    histories: list[list[Record]],
+    data: st.DataObject,
 ) -> None:
     """Workers write by turns, the ledger fails or dies at any call, the shipper is started again at any time, workers
     die at any record with a torn one behind it."""
     home = tmp_path_factory.mktemp("home")
-    db = Database.open(home / "penstock.db")
+    db = new_sqlite(home / "penstock.db")
     folder, store = home / "journal", LedgerStore(db)
     faults = st.sampled_from(["", "", "before", "after"])
     ledger = Faulty(store, iter(lambda: data.draw(faults), None))

@@ -8,6 +8,7 @@ import pytest
 from penstock.store.database import Database
 from penstock.store.nouns.stores import Stores
 from tests.postgres import Postgres
+from tests.sqlite import new_sqlite
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -32,7 +33,7 @@ def address(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 def db(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An open database with the schema of this code and nothing else."""
     if kind == "sqlite":
-        database = Database.open(tmp_path / "penstock.db")
+        database = new_sqlite(tmp_path / "penstock.db")
         yield database
         database.close()
         return
