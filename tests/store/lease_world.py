@@ -39,8 +39,8 @@ class Use(msgspec.Struct):
 
 
 class Share:
-    """What one worker has of one counter: ``free`` to be used until ``until``; ``busy`` are permits in use or money that
-    requests hold, ``unshipped`` money that is spent and not in the ledger yet."""
+    """What one worker has of one counter: ``free`` to be used until ``until``; ``busy`` are permits in use or money
+    that requests hold, ``unshipped`` money that is spent and not in the ledger yet."""
 
     def __init__(self, counter: Counter) -> None:
         self.counter = counter

@@ -68,6 +68,10 @@ class _Used(msgspec.Struct, frozen=True, gc=False):
     newest: int = 0
 
 
+class _PeriodGoneError(Exception):
+    """A period is not open any more: nothing of the exchange may stand."""
+
+
 class LeaseStore:
     """What each worker may take of limits and budgets. ``clock`` stands in for the database's in tests."""
 
@@ -87,17 +91,19 @@ class LeaseStore:
         if not asks:
             return []
 
-        def act() -> tuple[float, list[LeaseGrant], dict[tuple[str, int], str]]:
+        def act() -> tuple[float, list[LeaseGrant]]:
             with self._db.write() as connection:
                 opened = self._open_periods(connection, asks)
                 now = self._lock(connection, [ask.counter.id for ask in asks])
                 turn = _Turn(connection, holder, now, lease_s, money_lease_s)
-                return now, turn.run(asks, opened), opened
+                grants = turn.run(asks, opened)
+                self._check_periods(opened, turn.without_period)
+            return now, grants
 
-        now, grants, opened = self._db.retrying(act)
-        if len(self._periods) > _KNOWN_PERIODS:
-            self._periods.clear()
-        self._periods.update(opened)
+        try:
+            now, grants = self._db.retrying(act)
+        except _PeriodGoneError:
+            now, grants = self._db.retrying(act)
         if abs(now - self._cleaned_at) >= _CLEAN_EVERY_S:
             self._cleaned_at = 0.0 if self._clean(now) else now
         return grants
@@ -133,6 +139,16 @@ class LeaseStore:
             opened[counter.id, counter.limit] = known or budget.id
         return opened
 
+    def _check_periods(self, opened: dict[tuple[str, int], str], missing: set[str]) -> None:
+        """Keeps in mind which periods are open. Raises _PeriodGoneError when one that was is no more: the budget was
+        removed, and a default one of the same id may hold again."""
+        gone = [key for key in opened if key[0] in missing and self._periods.pop(key, None)]
+        if gone:
+            raise _PeriodGoneError
+        if len(self._periods) > _KNOWN_PERIODS:
+            self._periods.clear()
+        self._periods.update({key: id_ for key, id_ in opened.items() if key[0] not in missing})
+
     def _clean(self, now: float) -> bool:
         """Removes what counts no more; whether there is more of it. Side by side with others that do the same."""
         usage, lease = lease_usage.c, leases.c
@@ -164,6 +180,8 @@ class _Turn:
         self._build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         # The first second that counts: a use at its end is a window old when it counts no more.
         self._since = int(now) - MINUTE_S
+        # The counters of money whose budget, or its period, is not there.
+        self.without_period: set[str] = set()
 
     def run(self, asks: Sequence[LeaseAsk], budgets: dict[tuple[str, int], str]) -> list[LeaseGrant]:
         """The grants, in the order of the asks."""
@@ -254,6 +272,7 @@ class _Turn:
         rows = self._connection.execute(select(budget_periods).where(row.budget_id.in_(set(counters.values()))))
         spent = {(budget_id, starts_on): nanos for budget_id, starts_on, nanos, _ in rows}
         # A budget that was removed meanwhile has spent nothing.
+        self.without_period = {counter.id for counter, id_ in counters.items() if (id_, counter.starts_on) not in spent}
         return {counter.id: _Used(spent.get((id_, counter.starts_on), 0)) for counter, id_ in counters.items()}
 
     def _grant(self, ask: LeaseAsk, held: _Held, used: _Used) -> LeaseGrant:
