@@ -13,7 +13,8 @@ ARGS ?=
 # The whole suite in two processes, a file in one of them: it waits for servers and programs more than it computes.
 TWICE = --numprocesses 2 --dist loadfile
 # The tests that PENSTOCK_SOAK=1 gives their full counts.
-SOAKED = tests/app/test_crash.py tests/app/test_wreck.py tests/app/test_exact_limits.py tests/app/test_nothing_held.py
+SOAKED = tests/app/test_crash.py tests/app/test_wreck.py tests/app/test_exact_limits.py tests/app/test_nothing_held.py \
+	tests/store/test_leases_model.py tests/ledger/test_leases_model.py
 
 # uv does not read pip's settings: where only pip is told about a mirror, hand that on.
 ifdef PIP_INDEX_URL

@@ -79,6 +79,7 @@ class Request:
         self.units = self.took = units
         self.at = at
         self.over = 0
+        self.ended = False
 
 
 class Worker:
@@ -151,7 +152,8 @@ class World:
             try:
                 got = self.run(worker.leases.obtain(counter, units, least=least))
             except PenstockError as error:
-                assert error.code == "limits_unavailable"
+                if error.code != "limits_unavailable":
+                    raise
                 return None
         if not got:
             return None
@@ -167,6 +169,8 @@ class World:
 
     async def _end(self, request: Request, used: int) -> None:
         leases, age_s = request.worker.leases, self.now - request.at
+        assert not request.ended
+        request.ended = True
         if request.counter.kind == "permit":
             leases.put_back(request.counter, request.units)
             self.requests.remove(request)

@@ -143,7 +143,8 @@ class Leases:
         return max(0, min(units, counter.limit)), held.full_in_s(self._clock())
 
     def frees_in_s(self, counter: Counter) -> float | None:
-        """After how many seconds it may be worth asking again, for a counter that refused; None when not known."""
+        """After how many seconds it may be worth asking again, for a counter that refused; None when not known, or
+        when only the budget's next period frees it."""
         held = self._slices.get(counter.id)
         return held.frees_in_s(self._clock()) if held else None
 

@@ -6,11 +6,10 @@ the worker's monotonic clock.
 
 import asyncio
 from collections import deque
-from datetime import UTC, date, datetime
 
 import msgspec
 
-from penstock.domain.limits import MINUTE_S, Counter, LeaseAsk, LeaseGrant, period_end
+from penstock.domain.limits import MINUTE_S, Counter, LeaseAsk, LeaseGrant
 
 # A flood of requests that are refused asks the store so often.
 REFUSED_S = 0.25
@@ -39,6 +38,7 @@ class Slice:
     in use. ``asked`` is the ask that has no answer yet."""
 
     __slots__ = (
+        "_asked_forgiven_until",
         "_first_asked_at",
         "_forgiven_until",
         "_held",
@@ -81,7 +81,8 @@ class Slice:
         self._holds = self._spent = self._held = 0
         self._returned = self._stock = 0
         self._first_asked_at = 0.0
-        self._forgiven_until = float("inf")
+        # Until when what is given back may be told, and what was in the ask that has no answer.
+        self._forgiven_until = self._asked_forgiven_until = float("inf")
 
     def change_limit(self, counter: Counter) -> None:
         """From now on the counter has another limit: what was granted under the old one goes back."""
@@ -154,13 +155,15 @@ class Slice:
         """What to ask the store now: once more what it did not answer, or how things are."""
         if now >= self.until:
             self.forfeit()
-        if self._returned and self.counter.kind == "rate" and now >= self._forgiven_until:
+        rate = self.counter.kind == "rate"
+        if self._returned and rate and now >= self._forgiven_until:
             self._returned = 0
         if self.asked is not None:
-            if now - self._first_asked_at >= MINUTE_S and self.counter.kind == "rate":
+            if rate and now - self._first_asked_at >= MINUTE_S:
                 self.asked = msgspec.structs.replace(self.asked, used=0, returned=0)
+            elif rate and now >= self._asked_forgiven_until:
+                self.asked = msgspec.structs.replace(self.asked, returned=0)
             return self.asked
-        rate = self.counter.kind == "rate"
         self.waiting = deque(waiter for waiter in self.waiting if not waiter.future.done())
         if self.free < 0:
             # What was owed is told now; of money the ledger tells.
@@ -172,14 +175,15 @@ class Slice:
             seq=seq,
             used=self.used if rate else 0,
             returned=self._returned,
-            keep=self.free if rate else self.size - (0 if self.counter.kind == "permit" else self.free),
+            # Money that is owed is wanted, not kept.
+            keep=self.free if rate else self.size - (max(self.free, 0) if self.counter.kind == "money" else 0),
             wants=wants,
             needs=needs,
             least=least,
         )
         self.asked_at = self._first_asked_at = now
         self.used = self._returned = 0
-        self._forgiven_until = float("inf")
+        self._asked_forgiven_until, self._forgiven_until = self._forgiven_until, float("inf")
         self.dirty = False
         return self.asked
 
@@ -189,7 +193,8 @@ class Slice:
         assert asked is not None
         if asked.counter.limit == self.limit:
             self.free += grant.granted
-            self.size += grant.granted
+            if asked.counter.kind != "rate":
+                self.size += grant.granted
         else:
             # Granted under a limit that is no more. The next ask does not keep it.
             self.dirty = True
@@ -226,17 +231,12 @@ class Slice:
         return MINUTE_S if self.used else max(0.0, self.full_at - now)
 
     def frees_in_s(self, now: float) -> float | None:
-        """After how many seconds it may be worth asking again; None when that is not known."""
-        if self.counter.kind != "money" or self.counter.budget is None:
+        """After how many seconds it may be worth asking again; None when that is not known, or only the budget's next
+        period frees it."""
+        if self.counter.kind != "money":
             return None if self.frees_at is None else max(0.0, self.frees_at - now)
-        if self._spent + max(self.refused_least, 1) <= self.limit:
-            # Held by requests under way, which rarely spend all that they hold.
-            return _RENEW_S
-        if not self.counter.starts_on:
-            return None
-        day = date.fromisoformat(self.counter.starts_on)
-        end = period_end(self.counter.budget.period, datetime(day.year, day.month, day.day, tzinfo=UTC))
-        return None if end is None else max(0.0, (end - datetime.now(UTC)).total_seconds())
+        # Held by requests under way, which rarely spend all that they hold.
+        return _RENEW_S if self._spent + max(self.refused_least, 1) <= self.limit else None
 
     def _give(self, waiter: Waiter, units: int) -> None:
         self.free -= units
