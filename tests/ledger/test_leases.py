@@ -452,7 +452,9 @@ def test_a_counter_that_refused_says_when_it_frees(world: World) -> None:
     world.now += 10
     assert world.obtain(worker, "rate", 1) is None
     assert worker.leases.frees_in_s(rate) == pytest.approx(51, abs=1.5)
-    assert worker.leases.left(rate) == (0, pytest.approx(51, abs=1.5))
+    units, full_in_s = worker.leases.left(rate)
+    assert units == 0
+    assert full_in_s == pytest.approx(51, abs=1.5)
     held = world.obtain(other, "money", 10)
     assert held is not None
     assert world.obtain(worker, "money", 1) is None

@@ -183,6 +183,16 @@ def test_an_ask_that_comes_twice_is_answered_alike_and_done_once(bank: Bank, cou
     assert bank.again("b", LeaseAsk(counter=counter, seq=50, wants=1, needs=1)).holds == 1
 
 
+@pytest.mark.parametrize("counter", [RATE, MONEY], ids=lambda counter: counter.kind)
+def test_an_ask_that_comes_twice_gets_what_it_got_though_less_is_left_by_now(bank: Bank, counter: Counter) -> None:
+    ask = LeaseAsk(counter=counter, seq=50, wants=50, needs=2, least=2)
+    first = bank.again("a", ask)
+    assert first.granted > 20
+    assert bank.ask("b", counter, first.left).granted == first.left
+    assert bank.again("a", ask).granted == first.granted
+    assert bank.ask("c", counter, 1).granted == 0
+
+
 def test_an_answer_lost_for_longer_than_the_lease_is_given_anew_if_there_is_enough(bank: Bank) -> None:
     bank.ask("a", RATE, 10)
     ask = LeaseAsk(counter=RATE, seq=50, used=10, wants=80, needs=80, least=80)

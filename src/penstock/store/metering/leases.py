@@ -142,7 +142,9 @@ class LeaseStore:
     def _check_periods(self, opened: dict[tuple[str, int], str], missing: set[str]) -> None:
         """Keeps in mind which periods are open. Raises _PeriodGoneError when one that was is no more: the budget was
         removed, and a default one of the same id may hold again."""
-        gone = [key for key in opened if key[0] in missing and self._periods.pop(key, None)]
+        gone = [key for key in opened if key[0] in missing and key in self._periods]
+        for key in gone:
+            del self._periods[key]
         if gone:
             raise _PeriodGoneError
         if len(self._periods) > _KNOWN_PERIODS:
