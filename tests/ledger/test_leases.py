@@ -296,6 +296,9 @@ def test_what_is_not_spent_of_held_money_serves_the_next_request_from_memory(wor
     world.end(again, used=0)
     world.pass_time(6.0, step_s=0.5)
     assert left(world, "money") == 6
+    world.pass_time(8.0)
+    # It holds nothing that it would have to remember the counter for.
+    assert worker.leases.left(world.counters["money"]) == (10, 0.0)
 
 
 def test_a_poor_budget_gives_as_much_as_there_is_but_no_less_than_is_needed(world: World) -> None:
@@ -473,3 +476,28 @@ def test_a_budget_that_is_spent_frees_with_its_period_which_the_counter_does_not
     counter = Counter(id="b:month:2026-11-01", kind="money", limit=0, budget=budget, starts_on="2026-11-01")
     assert world.run(worker.leases.obtain(counter, 1)) == 0
     assert worker.leases.frees_in_s(counter) is None
+
+
+@pytest.mark.parametrize("name", ["permit", "money"])
+def test_what_is_granted_under_a_limit_that_changed_meanwhile_goes_back(world: World, name: str) -> None:
+    worker, other = world.hire(), world.hire()
+    worker.line.fates.append("answer lost")
+    assert refuses(world, worker, name, 6)
+    world.set_limit(name, 4)
+    # It hears of the new limit before it hears what it got under the old one.
+    assert refuses(world, worker, name)
+    world.run(worker.leases.renew())
+    assert world.obtain(worker, name, 5) is None
+    world.pass_time(6.0, step_s=0.5)
+    assert world.obtain(other, name, 4) is not None
+
+
+def test_a_told_use_that_is_given_back_is_not_free_before_the_store_has_taken_it_off(world: World) -> None:
+    worker, other = world.hire(), world.hire()
+    request = world.obtain(worker, "rate", 8)
+    assert request is not None
+    world.pass_time(2.0, step_s=0.5)
+    world.end(request, used=0)
+    assert not worker.leases.take(world.counters["rate"], 1)
+    world.pass_time(1.0, step_s=0.5)
+    assert world.obtain(other, "rate", 10) is not None
