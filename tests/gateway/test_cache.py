@@ -14,6 +14,7 @@ from penstock.domain.errors import PenstockError
 from penstock.domain.ids import secret_hash
 from penstock.domain.limits import Policy, Scope
 from penstock.domain.money import nanos, price
+from penstock.domain.platform import Principal
 from penstock.domain.usage import Usage
 from penstock.gateway.replay.cache import cache_key
 from penstock.gateway.replay.wishes import DEFAULT_TTL_S, deterministic, read_wish
@@ -289,13 +290,21 @@ def test_another_price_or_target_is_another_key() -> None:
     assert cache_key("a", model, asked, prompt_caching=True).id == keys[0]
 
 
-def test_what_a_limit_makes_shorter_is_neither_kept_nor_given_from_the_cache(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("bound", "why"),
+    [
+        (allowances.principal(limits=[allowances.row(Scope.KEY, max_tokens=5)]), "5; limit"),
+        (allowances.principal(budgets=[allowances.budget("50")]), "4096; default"),
+    ],
+)
+def test_what_has_a_bound_of_ours_is_neither_kept_nor_given_from_the_cache(
+    tmp_path: Path, bound: Principal, why: str
+) -> None:
     async def test() -> None:
         free = allowances.principal()
-        bound = allowances.principal(limits=[allowances.row(Scope.KEY, max_tokens=5)])
-        given = allowances.Governed(settings=LimitsSettings(heroku_defaults=False))
+        given = allowances.Governed(settings=LimitsSettings(heroku_defaults=False, assumed_output_tokens=4096))
         with answers(tmp_path) as kept:
-            async with worker(tmp_path, says("hello"), kept, governor=given) as lab:
+            async with worker(tmp_path, says("hello"), kept, governor=given, **PRICED) as lab:
                 for who, told in (
                     (bound, "miss"),
                     (bound, "miss"),
@@ -306,6 +315,6 @@ def test_what_a_limit_makes_shorter_is_neither_kept_nor_given_from_the_cache(tmp
                     lab.know(KEY, who)
                     answer = await ask(lab)
                     assert answer.headers["penstock-cache"] == told
-                    assert answer.headers.get("penstock-max-tokens") == ("5; limit" if who is bound else None)
+                    assert answer.headers.get("penstock-max-tokens") == (why if who is bound else None)
 
     run(test)

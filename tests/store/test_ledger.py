@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, text, update
 
@@ -29,12 +30,17 @@ from penstock.store.governance import (
 )
 from penstock.store.keeping.expiry import drop_expired
 from penstock.store.metering.ledger import DAY_SUMS, LedgerStore
+from penstock.store.metering.spending import add_spent
 from penstock.store.metering.verify import verify
 from penstock.store.nouns.audit import AuditStore
 from tests.ledger.entries import DAY_US, NOW_US, entry
 
 NOW = "2026-11-23"
 SINCE = datetime(2026, 11, 23, tzinfo=UTC)
+BUDGET = {
+    "scope": "app", "subject_id": "app", "model": "", "currency": "USD", "amount_nanos": 100, "alerts": [],
+    "origin": "operator", "updated_by": "o", "created_at": SINCE, "updated_at": SINCE,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -152,6 +158,39 @@ def test_an_idempotency_id_is_charged_once_in_its_window(db: Database) -> None:
     assert verify(db).faults == ()
 
 
+@given(amounts=st.lists(st.integers(0, 5), max_size=8), cut=st.integers(0, 8))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_runs_of_one_idempotency_id_cost_what_the_dearest_costs(db: Database, amounts: list[int], cut: int) -> None:
+    key, ledger = uuid4().bytes * 2, LedgerStore(db)
+    before, _ = ledger.head()
+    runs = [entry(before + at, idempotency_id=key, amount_nanos=amount) for at, amount in enumerate(amounts)]
+    ledger.append(runs[:cut])
+    ledger.append(runs[cut:])
+    charged = [one.amount_nanos for one in ledger.entries(after=before)]
+    assert charged == [max(0, amount - max(amounts[:at], default=0)) for at, amount in enumerate(amounts)]
+    assert verify(db).faults == ()
+
+
+def test_a_charge_in_another_currency_is_not_made_twice(db: Database, ledger: LedgerStore) -> None:
+    key = b"k" * 32
+    ledger.append([entry(1, idempotency_id=key), entry(2, idempotency_id=key, currency="EUR", amount_nanos=500)])
+    assert [one.amount_nanos for one in ledger.entries()] == [30, 0]
+
+
+def test_what_a_repeat_is_not_charged_is_neither_spent_nor_held(db: Database) -> None:
+    ledger = LedgerStore(db, spend=add_spent)
+    lease = {"counter": "b:x:", "holder": "w", "granted": 100, "seq": 1, "last_grant": 0, "expires_s": 9e9}
+    with db.write() as connection:
+        connection.execute(insert(leases), [lease])
+        connection.execute(insert(budgets).values(id="x", period="total", **BUDGET))
+    ledger.append([entry(1, idempotency_id=b"k" * 32)], holder="w", money={"req_1": ("b:x:",)})
+    ledger.append([entry(2, idempotency_id=b"k" * 32, amount_nanos=50)], holder="w", money={"req_2": ("b:x:",)})
+    with db.read() as connection:
+        assert connection.execute(select(leases.c.granted)).scalar_one() == 20
+        assert connection.execute(select(budget_periods.c.spent_nanos)).scalar_one() == 50
+    assert verify(db).faults == ()
+
+
 def test_money_that_is_spent_is_no_longer_held(db: Database, ledger: LedgerStore) -> None:
     rows = [
         {"counter": counter, "holder": holder, "granted": 100, "seq": 1, "last_grant": 0, "expires_s": 9e9}
@@ -250,14 +289,12 @@ def test_sums_without_entries_and_entries_without_sums_are_found(db: Database, l
 
 def test_a_budget_that_is_not_the_sum_of_its_days_is_found(db: Database, ledger: LedgerStore) -> None:
     ledger.append([entry(1), entry(2, admitted_us=NOW_US + 5 * DAY_US), entry(3, app_id="other", key_id="k2")])
-    day = {"scope": "app", "subject_id": "app", "model": "", "currency": "USD", "amount_nanos": 100, "alerts": []}
-    written = {"origin": "operator", "updated_by": "o", "created_at": SINCE, "updated_at": SINCE}
     with db.write() as connection:
         for name, period, starts_on, spent in (
             ("b1", "day", "2024-10-04", 30), ("b2", "total", "", 60), ("b3", "week", "2024-09-30", 30),
             ("b4", "month", "2024-10-01", 61),
         ):  # fmt: skip
-            connection.execute(insert(budgets).values(id=name, period=period, **day, **written))
+            connection.execute(insert(budgets).values(id=name, period=period, **BUDGET))
             connection.execute(
                 insert(budget_periods).values(budget_id=name, starts_on=starts_on, spent_nanos=spent, alerted=0)
             )

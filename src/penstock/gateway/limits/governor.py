@@ -248,8 +248,8 @@ class Held:
 
     @property
     def shortens(self) -> bool:
-        """Whether a limit or a budget may end the answer before its end."""
-        return self.bounds is not None and self.bounds.why in ("limit", "budget")
+        """Whether the answer may end before its end, for a ``max_tokens`` that is not the client's."""
+        return self.bounds is not None and self.bounds.send is not None
 
     def bounded(self, parsed: Parsed) -> Parsed:
         """The request with the ``max_tokens`` that it may have."""

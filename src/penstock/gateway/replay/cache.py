@@ -174,10 +174,9 @@ class Capture:
         self._out.limited(allowance)
 
     def bounded(self, told: str) -> None:
-        """As ``Out``. An answer that a limit or budget made shorter is not what the same request gets elsewhere: it is
-        not kept."""
-        if not told.endswith("; default"):
-            self._bound = -1
+        """As ``Out``. An answer with a bound that the client did not ask for may be shorter than what the same request
+        gets elsewhere: it is not kept."""
+        self._bound = -1
         self._out.bounded(told)
 
     def admitted(self, admission: Admission) -> None:

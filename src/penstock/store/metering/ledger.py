@@ -70,8 +70,8 @@ class Appended(msgspec.Struct, frozen=True):
 
 
 class LedgerStore:
-    """The entries of one database. Within ``idempotency_window_s`` of its charge, no entry of the same idempotency id
-    is charged again. ``audit`` is told of budgets that reach a threshold, in the same transaction."""
+    """The entries of one database. Those of one idempotency id, within ``idempotency_window_s`` of each other, cost
+    together what the dearest of them costs. ``audit`` is told of budgets that reach a threshold, in the same transaction."""
 
     def __init__(
         self,
@@ -166,7 +166,8 @@ class LedgerStore:
             _add_days(connection, billed)
             connection.execute(update(ledger_head).values(seq=seq, hash=last))
             crossed = tuple(self._spend(connection, billed))
-            # Of what the worker took off its slice: what it charged, also where the ledger does not.
+            # Of what the worker took off its slice: what it charged, also where the ledger charges less. The rest is
+            # neither spent nor held any more, and so free.
             _release_spent(connection, holder, _spent(new, money))
             if self._audit is not None:
                 for crossing in crossed:
@@ -174,28 +175,36 @@ class LedgerStore:
             return Appended(len(rows), crossed)
 
     def _billed_once(self, connection: Connection, entries: list[LedgerEntry]) -> list[LedgerEntry]:
-        """The entries, but those without charge whose idempotency id was charged lately."""
+        """The entries; of those with one idempotency id, each is charged for what it costs more than those before it,
+        so that the dearest of them is what they cost together, in whatever order they come."""
         ids = {entry.idempotency_id for entry in entries if entry.idempotency_id is not None and entry.amount_nanos}
         if not ids:
             return entries
         table = ledger_entries.c
-        query = select(table.idempotency_id, table.admitted_us).where(
+        query = select(table.idempotency_id, table.admitted_us, table.currency, table.amount_nanos).where(
             table.idempotency_id.in_(ids), table.amount_nanos != 0
         )
-        charged: dict[bytes, list[int]] = {}
+        charged: dict[bytes, list[tuple[int, str, int]]] = {}
         for row in connection.execute(query):
-            charged.setdefault(row.idempotency_id, []).append(row.admitted_us)
+            charged.setdefault(row.idempotency_id, []).append((row.admitted_us, row.currency, row.amount_nanos))
         billed = []
         for entry in entries:
             one = entry
             if entry.idempotency_id is not None and entry.amount_nanos:
                 before = charged.setdefault(entry.idempotency_id, [])
-                if any(abs(at - entry.admitted_us) < self._window_us for at in before):
-                    one = msgspec.structs.replace(entry, amount_nanos=0)
-                else:
-                    before.append(entry.admitted_us)
+                one = msgspec.structs.replace(entry, amount_nanos=self._rest(entry, before))
+                before.append((one.admitted_us, one.currency, one.amount_nanos))
             billed.append(one)
         return billed
+
+    def _rest(self, entry: LedgerEntry, charged: Iterable[tuple[int, str, int]]) -> int:
+        """What an entry costs more than what was charged within the window: (when, currency, amount)."""
+        rest = entry.amount_nanos
+        for admitted_us, currency, amount_nanos in charged:
+            if abs(admitted_us - entry.admitted_us) < self._window_us:
+                # Amounts of two currencies have no difference, and twice is worse than not at all.
+                rest -= amount_nanos if currency == entry.currency else rest
+        return max(rest, 0)
 
     def _prune(self, before_us: int, most: int) -> int:
         table = ledger_entries.c
