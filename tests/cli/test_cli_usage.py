@@ -161,7 +161,12 @@ def test_without_pyarrow_parquet_names_the_remedy(billed: Penstock, tmp_path: Pa
 
 def test_the_ledger_is_proven_and_a_change_of_it_is_found(billed: Penstock, tmp_path: Path) -> None:
     assert "The ledger is whole." in billed.ok("ledger:verify")
-    assert billed.json("ledger:verify", "--json")["entries"] == COUNT
+    found = billed.json("ledger:verify", "--json")
+    assert found["entries"] == COUNT
+    assert f"Head:    {found['head']}" in billed.ok("ledger:verify", "--head", found["head"])
+    other_head = found["head"].replace(":", ":ff", 1)[:-66] + ":0:"
+    assert "is not the one of the known head" in billed("ledger:verify", "--head", other_head).stderr
+    assert "Not a head of a ledger" in billed("ledger:verify", "--head", "12:xy").stderr
     other = billed.within(PENSTOCK_HOME=str(tmp_path))
     with closing(Database.open(tmp_path / "penstock.db")) as db:
         fill(db, [metered(f"r{number}") for number in range(5)])

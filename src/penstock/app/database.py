@@ -9,7 +9,7 @@ from penstock.settings.tree import Settings
 from penstock.store.database import Database
 from penstock.store.metering.rerate import PriceVersion, Rerated, price_versions_of, rerate
 from penstock.store.metering.usage import UsageStore
-from penstock.store.metering.verify import Verified, verify
+from penstock.store.metering.verify import Verified, read_head, verify
 from penstock.store.schema import REVISIONS
 from penstock.store.upkeep import check
 from penstock.store.upkeep.check import Report
@@ -29,10 +29,12 @@ def check_database(settings: Settings) -> Report:
         return check.check(db)
 
 
-def verify_ledger(settings: Settings) -> Verified:
-    """Whether the ledger is whole. Raises StoreError, PenstockError."""
+def verify_ledger(settings: Settings, known: str | None = None) -> Verified:
+    """Whether the ledger is whole, and still has in it what was its head once. Raises ValueError for what is no head,
+    StoreError, PenstockError."""
+    head = None if known is None else read_head(known)
     with _as_it_is(settings) as db:
-        return verify(db)
+        return verify(db, head)
 
 
 def list_prices(settings: Settings) -> list[PriceVersion]:

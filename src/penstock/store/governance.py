@@ -207,6 +207,18 @@ ledger_days = Table(
     Index("ix_ledger_days_app_id", "app_id", "day"),
 )
 
+# A chain of its own: what the sums of a day say of entries that are pruned. ``sums`` is NULL but in a day's newest.
+ledger_seals = Table(
+    "ledger_seals",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("day", Integer, nullable=False, index=True),
+    Column("entry_hash", LargeBinary(32), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("sums", LargeBinary),
+    Column("hash", LargeBinary(32), nullable=False),
+)
+
 # Answers of the data plane that are given again: to a repeated Idempotency-Key, or out of the cache. ``body`` and the
 # chunks are encrypted under what only the asking client knows, so the master key is not involved. All times are by the
 # database's clock: of the owner's last sign of life, and of the last one of a client that follows at another worker.
@@ -270,6 +282,7 @@ TABLES = (
     ledger_entries,
     ledger_head,
     ledger_days,
+    ledger_seals,
     answers,
     answer_chunks,
     contents,

@@ -1,6 +1,7 @@
 """The ledger in the database: entries are chained and appended, with the sums of days and budgets, all in one
 transaction, so that none is ever counted twice or not at all."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -18,23 +19,10 @@ from penstock.domain.platform import AuditEvent
 from penstock.domain.usage import Usage
 from penstock.store.database import Database
 from penstock.store.governance import leases, ledger_entries, ledger_head, price_versions
+from penstock.store.metering.seals import DAY_KEY, DAY_NAMES, DAY_SUMS, seal
 
 _USAGE = tuple(Usage.__struct_fields__)
 _OWN = tuple(name for name in LedgerEntry.__struct_fields__ if name != "usage")
-_DAY_KEY = ("day", "key_id", "model", "target", "currency")
-_DAY_NAMES = ("key_prefix", "app_id", "app_name", "addon_id", "attachment_id")
-DAY_SUMS = (
-    "requests",
-    "failed",
-    "estimated",
-    "input_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "amount_nanos",
-    "cost_nanos",
-)
 
 
 class Crossing(Protocol):
@@ -71,7 +59,8 @@ class Appended(msgspec.Struct, frozen=True):
 
 class LedgerStore:
     """The entries of one database. Those of one idempotency id, within ``idempotency_window_s`` of each other, cost
-    together what the dearest of them costs. ``audit`` is told of budgets that reach a threshold, in the same transaction."""
+    together what the dearest of them costs. ``audit`` is told of budgets that reach a threshold, in the same
+    transaction."""
 
     def __init__(
         self,
@@ -115,7 +104,8 @@ class LedgerStore:
 
     def prune(self, before_us: int, *, most: int = 2000) -> int:
         """Remove the oldest entries that were admitted before the day (UTC) of that time, up to the first that was not,
-        and at most so many: how many there were. Their sums by day stay. Raises PenstockError store_unavailable."""
+        and at most so many: how many there were. Their sums by day stay, and are sealed. One that says it was admitted
+        in the future holds none up: it goes with those around it. Raises PenstockError store_unavailable."""
         return self._db.retrying(lambda: self._prune(before_us // DAY_US * DAY_US, most))
 
     def release(self, holder: str) -> None:
@@ -208,20 +198,25 @@ class LedgerStore:
 
     def _prune(self, before_us: int, most: int) -> int:
         table = ledger_entries.c
+        # A clock that was ahead must not hold up all that comes behind it.
+        dated = table.admitted_us <= max(before_us - 1, int(time.time() * 1_000_000))
         with self._db.write() as connection:
             head = connection.execute(select(ledger_head).with_for_update()).one()
-            query = select(table.seq, table.hash, table.admitted_us).where(table.seq > head.pruned_seq)
-            last, count = None, 0
+            query = select(table.seq, table.hash, table.admitted_us).where(table.seq > head.pruned_seq, dated)
+            last = None
             for row in connection.execute(query.order_by(table.seq).limit(most)):
                 if row.admitted_us >= before_us:
                     break
-                last, count = row, count + 1
+                last = row
             if last is None:
                 return 0
+            these = (table.seq > head.pruned_seq, table.seq <= last.seq)
+            rows = connection.execute(select(ledger_entries).where(*these).order_by(table.seq)).all()
+            seal(connection, day_rows(entry_of(row) for row in rows), last.hash)
             told = max(before_us, head.pruned_us)
             connection.execute(update(ledger_head).values(pruned_seq=last.seq, pruned_hash=last.hash, pruned_us=told))
-            connection.execute(delete(ledger_entries).where(table.seq <= last.seq))
-            return count
+            connection.execute(delete(ledger_entries).where(*these))
+            return len(rows)
 
 
 def entry_of(row: Row[Any]) -> LedgerEntry:
@@ -271,12 +266,12 @@ def _insert(connection: Connection) -> str:
 
 
 def _add_days(connection: Connection, entries: Sequence[LedgerEntry]) -> None:
-    columns = (*_DAY_KEY, *_DAY_NAMES, *DAY_SUMS)
-    latest = [f"{name} = excluded.{name}" for name in _DAY_NAMES]
+    columns = (*DAY_KEY, *DAY_NAMES, *DAY_SUMS)
+    latest = [f"{name} = excluded.{name}" for name in DAY_NAMES]
     added = [f"{name} = ledger_days.{name} + excluded.{name}" for name in DAY_SUMS]
     sql = (
         f"INSERT INTO ledger_days ({', '.join(columns)}) VALUES ({_marks(connection, len(columns))}) "  # noqa: S608
-        f"ON CONFLICT ({', '.join(_DAY_KEY)}) DO UPDATE SET {', '.join([*latest, *added])}"
+        f"ON CONFLICT ({', '.join(DAY_KEY)}) DO UPDATE SET {', '.join([*latest, *added])}"
     )
     connection.exec_driver_sql(sql, day_rows(entries))
 

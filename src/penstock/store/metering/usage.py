@@ -25,7 +25,8 @@ from sqlalchemy import (
 from penstock.domain.ledger import DAY_US, NOT_FAILED, LedgerEntry, UsageRow
 from penstock.store.database import Database
 from penstock.store.governance import ledger_days, ledger_entries, ledger_head
-from penstock.store.metering.ledger import DAY_SUMS, entry_of
+from penstock.store.metering.ledger import entry_of
+from penstock.store.metering.seals import DAY_SUMS
 from penstock.store.paging import Page, cut
 from penstock.store.schema import apps, collaborators
 

@@ -1,9 +1,10 @@
-"""Proves the ledger: the chain of its entries, the sums of days against entries, those of budgets against days.
+"""Proves the ledger: the chain of its entries, the seals of those that are gone, the sums of days against both, those
+of budgets against days.
 
 Reads on and on without holding more than one batch of entries, and one day's sums, in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -13,13 +14,13 @@ from penstock.domain.chain import FIELDS, link
 from penstock.domain.ledger import DAY_US, NOT_FAILED
 from penstock.domain.limits import Scope, period_days
 from penstock.store.database import Database
-from penstock.store.governance import budget_periods, budgets, ledger_days, ledger_entries, ledger_head
-from penstock.store.metering.ledger import DAY_SUMS
+from penstock.store.governance import budget_periods, budgets, ledger_days, ledger_entries, ledger_head, ledger_seals
+from penstock.store.metering.seals import DAY_KEY, DAY_NAMES, DAY_SUMS, head_of_seals, seal_faults, sealed_sums
 
 _BATCH = 2000
 _MOST_FAULTS = 20
 _VALUES = [ledger_entries.c[name] for name in FIELDS]
-_KEY = ("key_id", "model", "target", "currency")
+_TOLD = (*DAY_NAMES, *DAY_SUMS)
 _SUBJECTS = {
     Scope.KEY: ledger_days.c.key_id,
     Scope.ATTACHMENT: ledger_days.c.attachment_id,
@@ -29,12 +30,32 @@ _SUBJECTS = {
 }
 
 
+class Head(msgspec.Struct, frozen=True):
+    """What the ledger's two chains end with: number and hash of the newest entry and of the newest seal."""
+
+    entry: int
+    entry_hash: bytes
+    seal: int
+    seal_hash: bytes
+
+    def __str__(self) -> str:
+        return f"{self.entry}:{self.entry_hash.hex()}:{self.seal}:{self.seal_hash.hex()}"
+
+
+def read_head(said: str) -> Head:
+    """The head that was told so. Raises ValueError."""
+    entry, entry_hash, seal, seal_hash = said.split(":")
+    return Head(int(entry), bytes.fromhex(entry_hash), int(seal), bytes.fromhex(seal_hash))
+
+
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
     """What was looked at and found: ``entries`` fit into the chain, up to number ``last``; ``broken`` is the number of
-    the first that does not. ``faults`` say what is wrong, 20 of them at most; none: the ledger is whole."""
+    the first that does not. ``head`` is what to keep elsewhere. ``faults`` say what is wrong, 20 of them at most; none:
+    the ledger is whole."""
 
     entries: int
     last: int
+    head: str
     days: int
     budgets: int
     broken: int | None = None
@@ -46,9 +67,18 @@ class _Chain(msgspec.Struct):
 
     seq: int
     hash: bytes
+    known: Head | None
     count: int = 0
     broken: int | None = None
     fault: str = ""
+
+    def __post_init__(self) -> None:
+        self.meet()
+
+    def meet(self) -> None:
+        """Forget the head that is known, for here it is."""
+        if self.known is not None and (self.known.entry, self.known.entry_hash) == (self.seq, self.hash):
+            self.known = None
 
     def follow(self, rows: Sequence[Sequence[Any]]) -> None:
         for row in rows:
@@ -60,12 +90,20 @@ class _Chain(msgspec.Struct):
             if self.broken is not None:
                 return
             self.seq, self.hash, self.count = seq, kept, self.count + 1
+            self.meet()
 
 
-def verify(db: Database) -> Verified:
-    """Looks at the whole ledger while it is written. Raises PenstockError store_unavailable."""
-    chain = _follow(db)
+def verify(db: Database, known: Head | None = None) -> Verified:
+    """Looks at the whole ledger while it is written; also whether it still has in it what was its head once, if that is
+    ``known``. Raises PenstockError store_unavailable."""
+    chain = _follow(db, known)
     faults = [] if chain.broken is None else [f"entry {chain.broken} {chain.fault}"]
+    with db.read() as connection:
+        pruned_hash = connection.execute(select(ledger_head.c.pruned_hash)).scalar_one()
+        faults += seal_faults(connection, pruned_hash)
+        head = Head(chain.seq, chain.hash, *head_of_seals(connection))
+        if known is not None:
+            faults += _head_faults(connection, known, met=chain.known is None)
     days = 0
     day = _next_day(db, None)
     while day is not None:
@@ -79,6 +117,7 @@ def verify(db: Database) -> Verified:
     return Verified(
         entries=chain.count,
         last=chain.seq,
+        head=str(head),
         days=days,
         budgets=len(periods),
         broken=chain.broken,
@@ -86,7 +125,18 @@ def verify(db: Database) -> Verified:
     )
 
 
-def _follow(db: Database) -> _Chain:
+def _head_faults(connection: Connection, known: Head, *, met: bool) -> Iterator[str]:
+    head = connection.execute(select(ledger_head)).one()
+    if not met and known.entry and known.entry < head.pruned_seq:
+        yield f"entry {known.entry} of the known head is past its retention: take a head that is not so old"
+    elif not met and known.entry:
+        yield f"entry {known.entry} is not the one of the known head"
+    seal = connection.execute(select(ledger_seals.c.hash).where(ledger_seals.c.number == known.seal)).scalar()
+    if known.seal and seal != known.seal_hash:
+        yield f"seal {known.seal} is not the one of the known head"
+
+
+def _follow(db: Database, known: Head | None) -> _Chain:
     chain: _Chain | None = None
     while True:
         with db.read() as connection:
@@ -94,7 +144,8 @@ def _follow(db: Database) -> _Chain:
             # Retention may have come past meanwhile.
             if chain is None or chain.seq < head.pruned_seq:
                 count = 0 if chain is None else chain.count
-                chain = _Chain(head.pruned_seq, head.pruned_hash, count)
+                known = known if chain is None else chain.known
+                chain = _Chain(head.pruned_seq, head.pruned_hash, known, count)
             query = select(*_VALUES, ledger_entries.c.hash).where(ledger_entries.c.seq > chain.seq)
             rows = list(connection.execute(query.order_by(ledger_entries.c.seq).limit(_BATCH)))
         chain.follow(rows)
@@ -109,16 +160,17 @@ def _follow(db: Database) -> _Chain:
 
 
 def _next_day(db: Database, after: int | None) -> int | None:
-    """The first day behind that one that has sums or entries."""
-    days, entries = select(func.min(ledger_days.c.day)), select(func.min(ledger_entries.c.admitted_us))
+    """The first day behind that one that has sums, entries or a seal."""
+    days, seals = select(func.min(ledger_days.c.day)), select(func.min(ledger_seals.c.day))
+    entries = select(func.min(ledger_entries.c.admitted_us))
     if after is not None:
-        days = days.where(ledger_days.c.day > after)
+        days, seals = days.where(ledger_days.c.day > after), seals.where(ledger_seals.c.day > after)
         entries = entries.where(ledger_entries.c.admitted_us >= (after + 1) * DAY_US)
     with db.read() as connection:
-        first, admitted_us = connection.execute(days).scalar(), connection.execute(entries).scalar()
-    found = [first] if first is not None else []
-    found += [admitted_us // DAY_US] if admitted_us is not None else []
-    return min(found, default=None)
+        found = [connection.execute(query).scalar() for query in (days, seals)]
+        admitted_us = connection.execute(entries).scalar()
+    found.append(None if admitted_us is None else admitted_us // DAY_US)
+    return min((day for day in found if day is not None), default=None)
 
 
 def _sums_of_entries(day: int) -> Select[Any]:
@@ -136,31 +188,38 @@ def _sums_of_entries(day: int) -> Select[Any]:
         "cost_nanos": func.sum(case((table.cost_currency == table.currency, table.cost_nanos), else_=0)),
     }
     key = [table.key_id, table.model, func.coalesce(table.target, "").label("target"), table.currency]
-    query = select(*key, *(expression.label(name) for name, expression in sums.items()))
-    return query.where(table.admitted_us >= day * DAY_US, table.admitted_us < (day + 1) * DAY_US).group_by(*key)
+    query = select(
+        *key, *(expression.label(name) for name, expression in sums.items()), func.max(table.seq).label("of")
+    )
+    query = query.where(table.admitted_us >= day * DAY_US, table.admitted_us < (day + 1) * DAY_US).group_by(*key)
+    summed = query.subquery()
+    # What an object is called is what its newest entry calls it.
+    return select(summed, *(table[name] for name in DAY_NAMES)).join(ledger_entries, table.seq == summed.c.of)
 
 
 def _day_faults(db: Database, day: int) -> list[str]:
     with db.read() as connection:
-        # Of a day whose entries may be pruned, the sums are all that is left: no less than what is still there.
-        whole = day * DAY_US >= connection.execute(select(ledger_head.c.pruned_us)).scalar_one()
         told = _by_key(connection, select(ledger_days).where(ledger_days.c.day == day))
         counted = _by_key(connection, _sums_of_entries(day))
+        for row in sealed_sums(connection, day):
+            gone = dict(zip((*DAY_KEY, *_TOLD), row, strict=True))
+            left = counted.setdefault(tuple(row[1 : len(DAY_KEY)]), gone)
+            if left is not gone:
+                left.update({name: left[name] + gone[name] for name in DAY_SUMS})
     faults = []
-    for key in sorted(told.keys() | counted.keys()) if whole else sorted(counted):
-        for name, sum_ in counted.get(key, {}).items() or [("requests", 0)]:
-            kept = told.get(key, {}).get(name, 0)
-            if kept != sum_ if whole else kept < sum_:
+    nothing: dict[str, Any] = {"requests": 0}
+    for key in sorted(told.keys() | counted.keys()):
+        kept, right = told.get(key, nothing), counted.get(key, nothing)
+        for name in _TOLD if kept is not nothing and right is not nothing else nothing:
+            if kept[name] != right[name]:
                 said = f"day {day} of key {key[0]}, model {key[1]}, target {key[2] or 'none'}: {name}"
-                faults.append(f"{said} is {kept} in the sums and {sum_} in the entries")
+                faults.append(f"{said} is {kept[name]} in the sums and {right[name]} in the entries")
     return faults
 
 
-def _by_key(connection: Connection, query: Select[Any]) -> dict[tuple[str, ...], dict[str, int]]:
-    found = {}
-    for row in connection.execute(query).mappings():
-        found[tuple(str(row[name]) for name in _KEY)] = {name: int(row[name]) for name in DAY_SUMS}
-    return found
+def _by_key(connection: Connection, query: Select[Any]) -> dict[tuple[str, ...], dict[str, Any]]:
+    rows = connection.execute(query).mappings()
+    return {tuple(str(row[name]) for name in DAY_KEY[1:]): {name: row[name] for name in _TOLD} for row in rows}
 
 
 def _budget_faults(db: Database, budget_id: str, starts_on: str) -> list[str]:

@@ -46,16 +46,26 @@ class _Prices(msgspec.Struct):
 
 
 @click.command("ledger:verify")
+@click.option("--head", metavar="HEAD", help="What it printed as the head before must still be in the ledger.")
 @json_option
-def verify_ledger(json_: bool) -> int:
+def verify_ledger(head: str | None, json_: bool) -> int:
     """Follow the chain of all entries and add up all sums; exits 1 when something is wrong. Changes nothing."""
     from penstock.app import database  # noqa: PLC0415 - the store is slow to import
 
-    found = database.verify_ledger(warned(load_settings()))
+    try:
+        found = database.verify_ledger(warned(load_settings()), head)
+    except ValueError:
+        raise click.UsageError(f"Not a head of a ledger: {head}") from None
     if json_:
         output.as_json({name: getattr(found, name) for name in found.__struct_fields__})
     else:
-        told = {"Entries": found.entries, "Last": found.last, "Days": found.days, "Budgets": found.budgets}
+        told: dict[str, object] = {
+            "Entries": found.entries,
+            "Last": found.last,
+            "Days": found.days,
+            "Budgets": found.budgets,
+        }
+        told["Head"] = found.head
         output.fields(told, empty=True)
         output.value("" if found.faults else "\nThe ledger is whole.")
     for fault in found.faults:

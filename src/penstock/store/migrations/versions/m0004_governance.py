@@ -21,6 +21,7 @@ def upgrade() -> None:
     _ledger_days()
     _ledger_entries()
     _ledger_head()
+    _ledger_seals()
     _limits()
     _price_versions()
     _answer_chunks()
@@ -230,6 +231,20 @@ def _ledger_head() -> None:
         sa.Column("pruned_us", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_ledger_head"),
     )
+
+
+def _ledger_seals() -> None:
+    op.create_table(
+        "ledger_seals",
+        sa.Column("number", sa.BigInteger, autoincrement=False, nullable=False),
+        sa.Column("day", sa.Integer, nullable=False),
+        sa.Column("entry_hash", sa.LargeBinary(32), nullable=False),
+        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        sa.Column("sums", sa.LargeBinary),
+        sa.Column("hash", sa.LargeBinary(32), nullable=False),
+        sa.PrimaryKeyConstraint("number", name="pk_ledger_seals"),
+    )
+    op.create_index("ix_ledger_seals_day", "ledger_seals", ["day"])
 
 
 def _limits() -> None:
