@@ -10,6 +10,8 @@ from sqlalchemy import update
 from penstock.store.database import Database
 from penstock.store.governance import answers
 from penstock.store.keeping.answers import SILENT_S, AnswerStore, Ask, Attempt, Beat
+from penstock.store.nouns.stores import Stores
+from tests.store.nouns import add_app
 
 ID = b"i" * 32
 ASK = Ask(id=ID, fingerprint=b"f" * 32, app_id="app", owner="one", request_id="req_1", window_s=60.0)
@@ -38,6 +40,18 @@ def test_of_many_at_once_one_runs(store: AnswerStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         states = sorted(pool.map(claim, range(8)))
     assert states == ["mine"] + ["running"] * 7
+
+
+def test_with_an_app_go_its_answers_and_no_other_apps(store: AnswerStore, stores: Stores) -> None:
+    gone, stays = add_app(stores, "gone"), add_app(stores, "stays")
+    for number, app in enumerate((gone, gone, stays)):
+        ask = msgspec.structs.replace(ASK, id=bytes([number]) * 32, app_id=app.id)
+        store.claim(ask)
+        store.beat([Beat(Attempt(ask.id, 1, "one"), 0, b"zero")])
+        store.keep(bytes([10 + number]) * 32, app_id=app.id, body=b"body", ttl_s=60.0)
+    stores.apps.remove(gone.id)
+    assert [store.look(bytes([number]) * 32) is None for number in range(3)] == [True, True, False]
+    assert [store.kept(bytes([10 + number]) * 32) is None for number in range(3)] == [True, True, False]
 
 
 def test_a_finished_answer_is_given_to_the_same_request_alone(store: AnswerStore) -> None:

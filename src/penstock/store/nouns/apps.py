@@ -9,6 +9,7 @@ from penstock.domain.limits import Scope
 from penstock.domain.platform import App, Operator
 from penstock.store.database import Database
 from penstock.store.errors import NameTakenError, NotFoundError
+from penstock.store.governance import answers
 from penstock.store.metering.subjects import forget
 from penstock.store.paging import Page, cut
 from penstock.store.schema import apps, collaborators
@@ -87,11 +88,13 @@ class AppStore:
                 raise NotFoundError("app")
 
     def remove(self, app_id: str) -> None:
-        """Removes the app itself; what refers to it must be gone already. Raises NotFoundError."""
+        """Removes the app itself, with the answers that are kept for it; what refers to it must be gone already. Raises
+        NotFoundError."""
         with self._db.write() as connection:
             if connection.execute(delete(apps).where(apps.c.id == app_id)).rowcount == 0:
                 raise NotFoundError("app")
             forget(connection, Scope.APP, [app_id])
+            connection.execute(delete(answers).where(answers.c.app_id == app_id))
 
 
 def visible(
