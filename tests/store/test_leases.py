@@ -234,6 +234,38 @@ def test_who_leaves_gives_back_rates_and_permits_and_money_only_with_the_journal
     assert {holder for _, holder in bank.rows()} == {"b"}
 
 
+@pytest.mark.parametrize("step", [-30, -3600, -86_400 * 400])
+def test_a_clock_that_is_set_back_blocks_no_limit_for_longer_than_a_window(bank: Bank, step: int) -> None:
+    for _ in range(5):
+        bank.now += 1
+        bank.ask("one", RATE, 20)
+        bank.ask("one", RATE, used=20)
+    bank.ask("dead", PERMIT, 4)
+    bank.now += step
+    # Exact: all of it was used in the last seconds.
+    assert bank.ask("one", RATE, 1).granted == 0
+    assert bank.ask("one", RATE, 1).full_in_s == pytest.approx(60, abs=2)
+    assert bank.ask("one", PERMIT, 1).granted == 0
+    bank.now += 59
+    assert bank.ask("one", RATE, 1).granted == 0
+    bank.now += 4
+    assert bank.ask("one", RATE, 100).granted == 100
+    assert bank.ask("one", PERMIT, 4).granted == 4
+
+
+def test_a_dead_holder_of_before_the_clock_was_set_back_keeps_nothing_for_long(bank: Bank) -> None:
+    bank.ask("dead", RATE, 100)
+    bank.ask("dead", MONEY, 1000)
+    bank.now -= 30 * 86_400
+    bank.ask("one", MONEY, 1)
+    assert bank.ask("one", RATE, 1).granted == 0
+    bank.now += 121
+    assert bank.ask("one", RATE, 100).granted == 100
+    assert bank.ask("one", MONEY, 1).granted == 0
+    bank.now += 86_400
+    assert bank.ask("one", MONEY, 1000).granted == 1000
+
+
 def test_rows_that_count_no_more_are_removed_and_others_are_not(bank: Bank, db: Database) -> None:
     bank.ask("a", RATE, 10)
     bank.ask("a", RATE, used=10)

@@ -25,6 +25,10 @@ _CLEAN_EVERY_S = 10.0
 _CLEANED_AT_ONCE = 5000
 # Money that a worker could not renew for a while is still what its journal will spend: the row outlives its lease.
 _GRACE_S = 300.0
+# The longest that the settings of any gateway let a row last, and how far the clock may be behind a row of before: what
+# is further in the future was written before the clock was set back.
+_LONGEST_S = {"rate": 60.0 + MINUTE_S, "permit": 60.0, "money": 86_400.0}
+_BEHIND_S = 2
 _KNOWN_PERIODS = 10_000
 _COLUMNS = ("counter", "holder", "granted", "seq", "last_grant", "expires_s")
 # Locks are taken in the order of the keys, by each exchange in the same one. The time is read when all are held.
@@ -188,7 +192,7 @@ class _Turn:
     def run(self, asks: Sequence[LeaseAsk], budgets: dict[tuple[str, int], str]) -> list[LeaseGrant]:
         """The grants, in the order of the asks."""
         ids = [ask.counter.id for ask in asks]
-        held = self._held(ids)
+        held = self._held({ask.counter.id: self._now + _LONGEST_S[ask.counter.kind] for ask in asks})
         new = [ask for ask in asks if not held.get(ask.counter.id, _NOTHING).repeats(ask)]
         self._take_off({ask.counter.id: ask.returned for ask in new if ask.counter.kind == "rate" and ask.returned > 0})
         self._note_used({ask.counter.id: ask.used for ask in new if ask.counter.kind == "rate" and ask.used > 0})
@@ -206,24 +210,32 @@ class _Turn:
         self._foretell(asks, grants)
         return [grants[id_] for id_ in ids]
 
-    def _held(self, ids: Sequence[str]) -> dict[str, _Held]:
+    def _held(self, latest: dict[str, float]) -> dict[str, _Held]:
+        """What is out of the counters, none of whose leases ends later than at that time."""
         row = leases.c
         own = row.holder == self._holder
         alive = case((row.expires_s > self._now, row.granted), else_=0)
-        rows = self._connection.execute(
+        query = (
             select(
                 row.counter,
                 func.sum(case((own, 0), else_=alive)),
                 *(func.max(case((own, column))) for column in (row.granted, row.seq, row.last_grant, row.expires_s)),
+                func.max(row.expires_s),
             )
-            .where(row.counter.in_(ids))
+            .where(row.counter.in_(latest))
             .group_by(row.counter)
         )
+        rows = self._connection.execute(query).all()
+        if late := [row[0] for row in rows if row[-1] > latest[row[0]] + _BEHIND_S]:
+            for id_ in sorted(late):
+                these = (row.counter == id_, row.expires_s > latest[id_])
+                self._connection.execute(update(leases).where(*these).values(expires_s=latest[id_]))
+            rows = self._connection.execute(query).all()
         return {
             counter: _Held(int(others))
             if expires_s is None
             else _Held(int(others), granted, seq, last_grant, True, expires_s > self._now)
-            for counter, others, granted, seq, last_grant, expires_s in rows
+            for counter, others, granted, seq, last_grant, expires_s, _ in rows
         }
 
     def _note_used(self, units: dict[str, int]) -> None:
@@ -265,7 +277,20 @@ class _Turn:
             .where(row.counter.in_(ids), row.second >= self._since, row.used > 0)
             .group_by(row.counter)
         )
-        return {counter: _Used(int(units), newest) for counter, units, newest in rows}
+        used = {counter: _Used(int(units), newest) for counter, units, newest in rows}
+        if late := [counter for counter, one in used.items() if one.newest > int(self._now) + _BEHIND_S]:
+            self._bring_back(late)
+            used.update(self._used(late))
+        return used
+
+    def _bring_back(self, ids: Sequence[str]) -> None:
+        """What was used by a clock that was ahead was used now at the latest."""
+        row = lease_usage.c
+        late = delete(lease_usage).where(row.counter.in_(ids), row.second > int(self._now))
+        units: dict[str, int] = {}
+        for counter, used in self._connection.execute(late.returning(row.counter, row.used)):
+            units[counter] = units.get(counter, 0) + used
+        self._note_used(units)
 
     def _spent(self, counters: dict[Counter, str]) -> dict[str, _Used]:
         if not counters:
