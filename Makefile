@@ -33,7 +33,7 @@ serve: $(VENV)/.runtime ## Set up and serve; PENSTOCK_* variables and ARGS="--po
 test: $(VENV)/.dev $(NODE_SDK) $(HEROKU_CLI) ## Run the tests; ARGS="tests/house -k size" narrows them
 	$(PY) -m pytest $(or $(ARGS),$(TWICE))
 
-soak: $(VENV)/.dev ## Kills, exact limits and storms at full counts (hours); ARGS="tests/app/test_crash.py" narrows them
+soak: $(VENV)/.dev ## Kills, exact limits and storms at full counts (hours); ARGS="tests/app/test_crash.py -k worker" narrows them
 	PENSTOCK_SOAK=1 $(PY) -m pytest $(or $(ARGS),$(SOAKED))
 
 lint: $(VENV)/.dev ## ruff (rules and format) and the import contracts

@@ -1,10 +1,13 @@
 """A real server under a load of all kinds, anything of which may be killed, and what must be true afterwards."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
+import resource
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -62,6 +65,14 @@ WITHIN_S = 600.0 if SOAK else 90.0
 # What the client waits for: the whole answer, or less. ``early`` and ``cut`` are dropped by the upstream.
 KINDS = ("plain", "plain", "stream", "stream", "before", "at", "after", "early", "cut")
 LEAVES = ("before", "at", "after")
+CLOCK_STEPS = (-3600.0, 60.0, -7200.0, 0.0)
+# Beside the workers' own files, named as they are, but for the last; the second is read, and gone then.
+GARBAGE = (
+    "00000000000000000001-7-00ff00ff-000001.journal",
+    "00000000000000000002-7-00ff00ff-000001.journal",
+    "00000000000000000003-7-00ff00ff-000001.journal",
+    "notes.journal",
+)
 
 
 class Double:
@@ -103,8 +114,7 @@ class Double:
 class Storm:
     """One home, its server as long as it lives, and clients that go on whatever happens. ``whole`` has what the
     upstream reported, by request id, of answers that arrived whole; ``begun`` the kind of all that arrived in part, or
-    failed at the upstream. ``environ`` is added to the server's environment. Without
-    a ``url`` the database is SQLite's in the home."""
+    failed at the upstream. Without a ``url`` the database is SQLite's in the home."""
 
     def __init__(
         self, folder: Path, upstream: ScriptedUpstream, double: Double, *, url: str = "", more: str = ""
@@ -119,7 +129,10 @@ class Storm:
         self.refused: Counter[int] = Counter()
         self._upstream = upstream
         self._more = more + (f'[database]\nurl = "{url}"' if url else "")
-        self.environ: dict[str, str] = {}
+        self._clock = folder / "clock"
+        self._clock.write_bytes(struct.pack("d", 0.0))
+        self._steps = itertools.cycle(CLOCK_STEPS)
+        self._starts = itertools.count()
         self.prices: set[int] = set()
         self._log = folder / "log"
         self._config = folder / "penstock.toml"
@@ -142,10 +155,11 @@ class Storm:
         self.prices.add(price)
         self._config.write_text(CONFIG.format(base=self._upstream.base, more=self._more, workers=workers, price=price))
         command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--control-port", "0"]
+        path = os.pathsep.join([str(Path(__file__).with_name("clock")), *filter(None, [os.environ.get("PYTHONPATH")])])
         with self._log.open("ab") as out:
             process = subprocess.Popen(
                 [*command, "--config", str(self._config)],
-                env=scratch_env(self.home) | self.environ,
+                env=scratch_env(self.home) | {"TESTS_CLOCK": str(self._clock), "PYTHONPATH": path},
                 stdout=out,
                 stderr=out,
             )
@@ -164,9 +178,10 @@ class Storm:
 
     def kill_worker(self) -> None:
         """-9 to one of the workers, and wait until there are as many again."""
-        pid = self.dice.choice(self.workers())
+        before = self.workers()
+        pid = self.dice.choice(before)
         os.kill(pid, signal.SIGKILL)
-        self.wait_for(lambda: pid not in self.workers() and len(self.workers()) == 2, "a new worker")
+        self.wait_for(lambda: pid not in self.workers() and len(self.workers()) == len(before), "a new worker")
 
     def kill_ledger(self) -> None:
         """-9 to the ledger's process, and wait for the next."""
@@ -190,6 +205,29 @@ class Storm:
                 os.kill(pid, signal.SIGKILL)
         self.server.process.wait(30)
         self.wait_for(lambda: not any(is_alive(pid) for pid in family), "the end of all")
+
+    def lose_machine(self) -> None:
+        """Everything dies at once, with torn records and garbage in the journal, and starts with another setting."""
+        self.kill_all()
+        litter(self.home / "journal")
+        number = next(self._starts)
+        self.start(workers=1 + number % 3, price=1 + number % 2)
+
+    def fill_disk(self) -> None:
+        """For a while no file can grow: a limit on their size stands for it."""
+        refused, workers = self.refused[503], self.workers()
+        before = [resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY)) for pid in workers]
+        self.wait_for(lambda: self.refused[503] > refused + 50, "refusals")
+        for pid, limits in zip(workers, before, strict=True):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+        self.wait_for_answers(20)
+        assert self.workers() == workers
+
+    def set_clock(self) -> None:
+        """Another time, from one moment to the next."""
+        with self._clock.open("r+b") as file:
+            file.write(struct.pack("d", next(self._steps)))
+        self.wait_for_answers(20)
 
     def workers(self) -> list[int]:
         """The gateway workers: those that write to a journal."""
@@ -254,8 +292,12 @@ class Storm:
     def _ask_on(self, dice: random.Random) -> None:
         with httpx.Client(timeout=WITHIN_S, trust_env=False) as client:
             while not self._ended.is_set():
-                with contextlib.suppress(httpx.HTTPError):
+                try:
                     self._ask(client, dice.choice(KINDS), dice)
+                except httpx.ConnectError:
+                    self._ended.wait(0.01)  # there is no server at the moment
+                except httpx.HTTPError:
+                    continue
 
     def _ask(self, client: httpx.Client, kind: str, dice: random.Random) -> None:
         body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": kind}], "max_tokens": 100}
@@ -293,12 +335,27 @@ class Storm:
             self.whole[answer.headers["x-request-id"]] = json.loads(told)["usage"]["prompt_tokens"]
 
 
+def litter(journal: Path) -> None:
+    """Puts torn records behind those of all workers, and garbage beside their files."""
+    for file in journal.glob("*-*.journal"):
+        if file.is_file():
+            with file.open("ab") as out:
+                out.write(file.read_bytes()[:40])
+    folder, noise, link, other = (journal / name for name in GARBAGE)
+    noise.write_bytes(os.urandom(300_000))
+    if not folder.exists():
+        folder.mkdir()
+        link.symlink_to("nowhere")
+        other.write_text("mine")
+
+
 def check(*storms: Storm, killed: bool) -> list[LedgerEntry]:
     """After the servers of one database have stopped: each admitted request has one entry, and all sums agree; the
     entries. ``killed``: a worker may have died between an admission and its call, or before it had its answer."""
     double = storms[0].double
     for storm in storms:
-        assert not list((storm.home / "journal").iterdir())
+        left = {path.name for path in (storm.home / "journal").iterdir()}
+        assert left in (set(), {GARBAGE[0], *GARBAGE[2:]})
     entries = read_ledger(storms[0])
     with storms[0].database() as db, db.read() as connection:
         assert connection.execute(select(leases).where(leases.c.counter.startswith("b:"))).all() == []
@@ -392,10 +449,9 @@ def blowing(*storms: Storm) -> Iterator[None]:
 
 
 @contextmanager
-def storm(folder: Path, *, url: str = "", environ: dict[str, str] | None = None) -> Iterator[Storm]:
+def storm(folder: Path, *, url: str = "") -> Iterator[Storm]:
     """One server and its upstream."""
     with upstream_double() as (upstream, double):
         made = Storm(folder, upstream, double, url=url)
-        made.environ.update(environ or {})
         with blowing(made):
             yield made
