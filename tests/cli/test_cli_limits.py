@@ -89,6 +89,20 @@ def test_a_model_alone_is_the_model_whoever_uses_it(penstock: Penstock, model: s
     assert f"model {model}" not in penstock.ok("budgets")
 
 
+def test_whatever_heroku_app_says_all_means_the_model_whoever_uses_it(
+    penstock: Penstock, shop: str, model: str
+) -> None:
+    inside = penstock.within(HEROKU_APP=shop)
+    assert inside("limits:set", "--model", model, "--max-tokens", "9").stderr.startswith(
+        f"Setting limits of ⬢ {shop}, {model} alone... done"
+    )
+    assert inside("limits:set", "-A", "--model", model, "--max-tokens", "9").stderr.startswith(
+        f"Setting limits of the model {model}... done"
+    )
+    assert f"model {model}" in inside.ok("limits", "--all")
+    inside.ok("limits:unset", "-A", "--model", model)
+
+
 def test_a_budget_is_set_listed_and_unset(penstock: Penstock, shop: str) -> None:
     line = ["budgets:set", "12.5", "--per", "month", "-a", shop]
     done = penstock(*line, "--alert", "90", "--alert", "50")
@@ -125,6 +139,20 @@ def test_a_budget_is_set_listed_and_unset(penstock: Penstock, shop: str) -> None
         (["budgets:set", "1", "-a", "x", "--per", "day", "--alert", "0"], "'--alert'"),
         (["budgets:set", "1", "-a", "x", "--per", "day", "--alert", "5", "--no-alerts"], "exclude each other"),
         (["budgets:unset", "--per", "day"], "Name an app"),
+        *(
+            ([*line, "-a", "x", option, ""], f"'{option}': it must not be empty")
+            for line in (
+                ["limits:set", "--max-tokens", "7"],
+                ["limits:unset"],
+                ["budgets:set", "1", "--per", "day"],
+                ["budgets:unset", "--per", "day"],
+            )
+            for option in ("--key", "--attachment", "--addon", "--model")
+        ),
+        (["limits:set", "-a", "", "--model", "m", "--max-tokens", "7"], "it must not be empty"),
+        (["limits", "-a", ""], "it must not be empty"),
+        (["budgets", "-a", "x", "-A"], "-a and -A exclude each other."),
+        (["contents", "-a", "x", "--request", ""], "it must not be empty"),
     ],
 )
 def test_a_line_that_cannot_be_meant_is_one_clear_message(offline: Penstock, line: list[str], told: str) -> None:

@@ -129,6 +129,25 @@ def test_what_is_about_a_model_that_left_the_catalogue_can_be_removed(new_plane:
     assert stores.budgets.list() == ()
 
 
+@pytest.mark.parametrize("query", ["key=", "addon=", "attachment=", "model=", "kye=inf-x"])
+def test_what_names_nothing_does_not_become_the_whole_app(plane: Plane, shop: str, query: str) -> None:
+    made = plane.ok("PATCH", f"/apps/{shop}/limits", max_tokens=5)
+    for path in (f"/apps/{shop}/limits?{query}", f"/apps/{shop}/budgets?period=day&{query}"):
+        status, told = plane.refused("DELETE", path)
+        assert (status, told["id"]) == (422, "invalid_params")
+        assert query.partition("=")[0] in told["message"]
+    assert plane.ok("GET", f"/apps/{shop}/limits") == [made]
+
+
+def test_an_add_on_goes_by_its_alias_and_what_is_no_key_or_model_is_told(plane: Plane, shop: str) -> None:
+    (addon,) = plane.ok("GET", f"/apps/{shop}/addons")
+    assert plane.ok("PATCH", f"/apps/{shop}/limits", addon="inference", max_tokens=5)["object"]["id"] == addon["id"]
+    _, told = plane.refused("PATCH", f"/apps/{shop}/limits", key="INFERENCE", max_tokens=5)
+    assert "INFERENCE is an attachment" in told["message"]
+    _, told = plane.refused("PATCH", f"/apps/{shop}/limits", model="standard", max_tokens=5)
+    assert "the server's own choice" in told["message"]
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

@@ -6,6 +6,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from penstock.cli import output
 from penstock.cli.output import CliError
@@ -18,13 +19,42 @@ R = TypeVar("R")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
+_ALL = "penstock.all_apps"
+
+
+def filled(text: str) -> str:
+    """The type of an option that chooses. A variable that a script forgot to set must not choose everything: raises
+    BadParameter."""
+    if not text.strip():
+        raise click.BadParameter("it must not be empty; leave the option out to choose nothing by it.")
+    return text
+
 
 def app_option(*, required: bool = True) -> Callable[[F], F]:
     """-a/--app, from HEROKU_APP when not given."""
-    option = click.option(
-        "-a", "--app", envvar="HEROKU_APP", show_envvar=True, required=required, metavar="APP", help="The app."
+    return click.option(
+        "-a", "--app", envvar="HEROKU_APP", show_envvar=True, required=required, metavar="APP", help="The app.",
+        type=filled, callback=_chosen_app,
+    )  # fmt: skip
+
+
+def all_option(meaning: str) -> Callable[[F], F]:
+    """-A/--all beside an app_option that is not required: no app, whatever HEROKU_APP says."""
+    return click.option(
+        "-A", "--all", is_flag=True, is_eager=True, expose_value=False, callback=_note_all, help=meaning
     )
-    return option
+
+
+def _note_all(ctx: click.Context, _option: click.Parameter, given: bool) -> None:
+    ctx.meta[_ALL] = given
+
+
+def _chosen_app(ctx: click.Context, option: click.Parameter, app: str | None) -> str | None:
+    if not ctx.meta.get(_ALL):
+        return app
+    if app is not None and ctx.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE:
+        raise click.UsageError("-a and -A exclude each other.")
+    return None
 
 
 def as_option(f: F) -> F:

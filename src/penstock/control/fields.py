@@ -1,6 +1,7 @@
 """Reads a request body as the type that the OpenAPI document describes; a wrong field is a 422 that names it."""
 
 import re
+from collections.abc import Collection
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -73,6 +74,13 @@ def required(value: str | None, name: str) -> str:
     if not value:
         raise invalid(f"{name} is required.")
     return value
+
+
+def only(request: Request, names: Collection[str]) -> None:
+    """Refuses a query parameter that the route does not have, where what it was to choose would be everything: a 422
+    that names it."""
+    if unknown := next((name for name in request.query if name not in names), None):
+        raise invalid(f"There is no query parameter {unknown[:40]!r} here; there are {', '.join(names)}.")
 
 
 def _in_words(problem: str) -> str:

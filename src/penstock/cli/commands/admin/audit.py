@@ -9,7 +9,7 @@ import click
 
 from penstock.cli import output
 from penstock.cli.client import Platform, PlatformError, segment
-from penstock.cli.options import app_option, json_option, with_platform
+from penstock.cli.options import app_option, filled, json_option, with_platform
 
 # The server's longest page.
 _PAGES = {"Range": "seq ..; max=1000"}
@@ -20,8 +20,10 @@ _TITLES = ("Time", "Who", "Action", "Object", "From", "Change")
 
 @click.command("audit")
 @app_option(required=False)
-@click.option("--since", metavar="TIME", help="24h, 7d, or an ISO 8601 time such as 2026-01-31T12:00:00Z.")
-@click.option("--action", metavar="ACTION", help="Only these, such as addon.create; or by their beginning: token.")
+@click.option("--since", type=filled, metavar="TIME", help="24h, 7d, or an ISO 8601 time such as 2026-01-31T12:00:00Z.")
+@click.option(
+    "--action", type=filled, metavar="ACTION", help="Only these, such as addon.create; or by their beginning: token."
+)
 @json_option
 @with_platform
 def show(platform: Platform, app: str | None, since: str | None, action: str | None, json_: bool) -> None:

@@ -7,13 +7,13 @@ import click
 
 from penstock.cli import output
 from penstock.cli.client import Platform, segment
-from penstock.cli.options import app_option, json_option, with_platform
+from penstock.cli.options import app_option, filled, json_option, with_platform
 
 
 @click.command("contents")
 @app_option()
-@click.option("--request", metavar="ID", help="Only this request, by the x-request-id of its answer.")
-@click.option("--since", metavar="TIME", help="24h, 7d, or an ISO 8601 time such as 2026-01-31T12:00:00Z.")
+@click.option("--request", type=filled, metavar="ID", help="Only this request, by the x-request-id of its answer.")
+@click.option("--since", type=filled, metavar="TIME", help="24h, 7d, or an ISO 8601 time such as 2026-01-31T12:00:00Z.")
 @json_option
 @with_platform
 def show(platform: Platform, app: str, request: str | None, since: str | None, json_: bool) -> None:

@@ -8,7 +8,7 @@ import click
 from penstock.cli import output
 from penstock.cli.client import Platform, segment
 from penstock.cli.commands.limits.objects import Place, cells, default_cells, in_order, on_object
-from penstock.cli.options import app_option, json_option, packed, with_platform
+from penstock.cli.options import all_option, app_option, json_option, packed, with_platform
 from penstock.cli.output import action
 
 _PERIODS = ("day", "week", "month", "total")
@@ -29,6 +29,7 @@ class _Wanted(NamedTuple):
 
 @click.command("budgets")
 @app_option(required=False)
+@all_option("Those of all apps, whatever HEROKU_APP says.")
 @json_option
 @with_platform
 def list_budgets(platform: Platform, app: str | None, json_: bool) -> None:

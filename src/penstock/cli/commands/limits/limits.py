@@ -8,7 +8,7 @@ import click
 from penstock.cli import output
 from penstock.cli.client import Platform, segment
 from penstock.cli.commands.limits.objects import Place, cells, default_cells, in_order, on_object
-from penstock.cli.options import app_option, json_option, with_platform
+from penstock.cli.options import all_option, app_option, json_option, with_platform
 from penstock.cli.output import action
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,6 +25,7 @@ _SOURCES = {"heroku": "Heroku's plans"}
 
 @click.command("limits")
 @app_option(required=False)
+@all_option("Those of all apps, whatever HEROKU_APP says.")
 @json_option
 @with_platform
 def list_limits(platform: Platform, app: str | None, json_: bool) -> None:

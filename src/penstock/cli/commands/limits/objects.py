@@ -9,7 +9,7 @@ import click
 
 from penstock.cli import output
 from penstock.cli.client import segment
-from penstock.cli.options import app_option
+from penstock.cli.options import all_option, app_option, filled
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,14 +50,17 @@ def on_object(f: F) -> Callable[..., Any]:
     def command(**options: Any) -> Any:
         given = {name: options.pop(name) for name in (*_PARTS, "model")}
         app = options.pop("app")
-        return f(place=_place(app, {name: item for name, item in given.items() if item}), **options)
+        return f(place=_place(app, {name: item for name, item in given.items() if item is not None}), **options)
 
     wrapped: Callable[..., Any] = command
     for option in (
-        click.option("--model", metavar="ID", help="This model alone; without an app, the model whoever uses it."),
-        click.option("--addon", metavar="NAME", help="An add-on of the app."),
-        click.option("--attachment", metavar="NAME", help="An attachment on the app."),
-        click.option("--key", metavar="KEY", help="A key of the app, by prefix or id."),
+        click.option(
+            "--model", type=filled, metavar="ID", help="This model alone; without an app, the model whoever uses it."
+        ),
+        click.option("--addon", type=filled, metavar="NAME", help="An add-on of the app, by its name or an alias."),
+        click.option("--attachment", type=filled, metavar="NAME", help="An attachment on the app."),
+        click.option("--key", type=filled, metavar="KEY", help="A key of the app, by prefix or id."),
+        all_option("No app: the model whoever uses it, though HEROKU_APP names an app."),
         app_option(required=False),
     ):
         wrapped = option(wrapped)

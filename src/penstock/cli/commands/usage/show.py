@@ -13,7 +13,7 @@ import click
 from penstock.cli import output
 from penstock.cli.client import Platform
 from penstock.cli.commands.usage import columns, writers
-from penstock.cli.options import app_option, json_option, packed, with_platform
+from penstock.cli.options import all_option, app_option, filled, json_option, packed, with_platform
 from penstock.cli.output import CliError
 
 # All entries of a period, in the server's longest pages.
@@ -45,10 +45,16 @@ class Asked(NamedTuple):
 def chosen_options(f: F) -> F:
     """-a, --key, --model, --since, --until."""
     for option in (
-        click.option("--until", metavar="TIME", help="Only before that time."),
-        click.option("--since", metavar="TIME", help="Only from a time on: 2026-11-01, 2026-11-01T12:00:00Z, 24h, 7d."),
-        click.option("-m", "--model", metavar="MODEL", help="Only of a model."),
-        click.option("--key", metavar="KEY", help="Only of a key, by its prefix or id."),
+        click.option("--until", type=filled, metavar="TIME", help="Only before that time."),
+        click.option(
+            "--since",
+            type=filled,
+            metavar="TIME",
+            help="Only from a time on: 2026-11-01, 2026-11-01T12:00:00Z, 24h, 7d.",
+        ),
+        click.option("-m", "--model", type=filled, metavar="MODEL", help="Only of a model."),
+        click.option("--key", type=filled, metavar="KEY", help="Only of a key, by its prefix or id."),
+        all_option("Of all apps, whatever HEROKU_APP says."),
         app_option(required=False),
     ):
         f = option(f)

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from penstock.control import paging
 from penstock.control.context import ControlContext
-from penstock.control.fields import Text, read, required
+from penstock.control.fields import Text, only, read, required
 from penstock.control.guard import Guard, actor_of
 from penstock.control.names import invalid
 from penstock.control.present import Id, Named, moment
@@ -192,12 +192,13 @@ class BudgetRoutes:
         """DELETE /apps/APP/budgets."""
         self._guard.check(request)
         chosen, by = _chosen(request), actor_of(request)
-        with self._places.on_app(request, wanted_by(request), by=by, removes=True) as place:
+        with self._places.on_app(request, wanted_by(request, _CHOSEN), by=by, removes=True) as place:
             return self._removed(place, chosen, by)
 
     def remove_of_model(self, request: Request) -> Reply:
         """DELETE /budgets."""
         self._guard.check(request)
+        only(request, (*OF_MODEL, *_CHOSEN))
         chosen, by = _chosen(request), actor_of(request)
         model = required(request.query.get("model"), "model")
         with self._places.of_model(model, by=by, removes=True) as place:
@@ -286,7 +287,7 @@ def _checked(asked: NewBudget | NewModelBudget) -> _Wanted:
 def _chosen(request: Request) -> tuple[Period, str]:
     """Which budget of an object a query means. Raises ApiError."""
     period = _period(required(request.query.get("period"), "period"))
-    return period, _currency(request.query.get("currency") or "USD")
+    return period, _currency(request.query.get("currency", "USD"))
 
 
 def _period(text: str) -> Period:

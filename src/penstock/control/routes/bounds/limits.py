@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from penstock.control import paging
 from penstock.control.context import ControlContext
-from penstock.control.fields import Text, body_of, read, required
+from penstock.control.fields import Text, body_of, only, read, required
 from penstock.control.guard import Guard, actor_of
 from penstock.control.names import invalid
 from penstock.control.present import Id, Named, moment
@@ -168,6 +168,7 @@ class LimitRoutes:
     def remove_of_model(self, request: Request) -> Reply:
         """DELETE /limits."""
         self._guard.check(request)
+        only(request, OF_MODEL)
         by, model = actor_of(request), required(request.query.get("model"), "model")
         with self._places.of_model(model, by=by, removes=True) as place:
             return Reply(200, self._removed(place, by))

@@ -1,13 +1,13 @@
 """The objects that limits and budgets are set on, as requests name them and as answers show them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
 from penstock.control.context import ControlContext
-from penstock.control.fields import Reference, Text, named
+from penstock.control.fields import Reference, Text, named, only
 from penstock.control.guard import Guard
 from penstock.control.names import invalid
 from penstock.control.present import Named
@@ -16,6 +16,7 @@ from penstock.domain import platform
 from penstock.domain.access import Permission
 from penstock.domain.catalogue import Catalogue
 from penstock.domain.limits import Budget, LimitRow, Scope
+from penstock.domain.platform import STANDARD_PLAN
 from penstock.store.errors import NotFoundError
 from penstock.store.metering import subjects
 from penstock.store.nouns.stores import Stores
@@ -105,13 +106,19 @@ class Places:
     def _model(self, name: str, *, removes: bool) -> str:
         found = self._context.catalogue.find(name)
         if found is None and not removes:
+            if name == STANDARD_PLAN:
+                raise invalid(f"model: {name!r} is the server's own choice among the models; name one of them.")
             raise invalid(f"model: {name[:100]!r} is not a model; penstock ai:models:list lists them.")
         return name if found is None else found.id
 
 
-def wanted_by(request: Request) -> OnApp:
-    """What the query of a request names."""
-    return OnApp(**{name: request.query[name] for name in ON_APP if request.query.get(name)})
+def wanted_by(request: Request, more: Collection[str] = ()) -> OnApp:
+    """What the query of a request names, which may have those other parameters too. Raises ApiError for one that is
+    unknown or empty: what it was to name must not become the whole app."""
+    only(request, (*ON_APP, *more))
+    if empty := next((name for name in ON_APP if request.query.get(name) == ""), None):
+        raise invalid(f"{empty} must not be empty.")
+    return OnApp(**{name: request.query[name] for name in ON_APP if name in request.query})
 
 
 def known_or_gone(catalogue: Catalogue, name: str) -> str:
@@ -133,8 +140,9 @@ def shown(names: Names, row: LimitRow | Budget) -> tuple[Object, Named | None]:
 
 
 def _addon(stores: Stores, app: platform.App, ref: str) -> tuple[str, str]:
-    found = stores.addons.get(ref)
-    if found.app_id != app.id:
+    alias = stores.attachments.find(ref.upper(), app_id=app.id)
+    found = stores.addons.find(ref) or (alias and stores.addons.find(alias.addon_id))
+    if found is None or found.app_id != app.id:
         raise NotFoundError("addon")
     return found.id, found.name
 
@@ -149,6 +157,8 @@ def _key(stores: Stores, app: platform.App, ref: str) -> tuple[str, str]:
     if len(found) > 1:
         raise invalid(f"key: {len(found)} keys begin with {ref[:40]}; name one by its id.")
     if not found:
+        if stores.attachments.find(ref.upper(), app_id=app.id) is not None:
+            raise invalid(f"key: {ref[:64]} is an attachment: name it as one, or one of its keys by prefix or id.")
         raise NotFoundError("key")
     return found[0].id, found[0].prefix
 
