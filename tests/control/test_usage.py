@@ -115,7 +115,9 @@ def test_the_usage_of_an_app_that_is_gone_is_found_by_its_last_name(new_plane: P
         [row] = new_plane.ok("GET", f"/usage?by=app&app={ref}")
         assert row["app"] == {"id": id_, "name": "shop"}
         assert len(new_plane.ok("GET", f"/usage/entries?app={ref}")) == 3
-    assert new_plane.ok("GET", "/usage?app=never-was") == []
+    status, told = new_plane.refused("GET", "/usage?app=never-was")
+    assert (status, told["resource"]) == (404, "app")
+    assert told["message"] == "There is no app never-was, neither now nor in the ledger."
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,11 @@ def test_the_usage_of_an_app_that_is_gone_is_found_by_its_last_name(new_plane: P
         ("key=", "key must"),
         (f"model={'m' * 300}", "model must"),
         ("app=%00", "app must"),
+        ("sinc=1", "no query parameter 'sinc' here; there are since, until, model, key, by, app"),
+        ("request=req_1", "no query parameter 'request'"),
+        ("since=7d&until=8d", "until must be later than since"),
+        ("model=nope", "model: 'nope' is not a model"),
+        ("by=outcome", "by: 'outcome'"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(plane: Plane, query: str, named: str | None) -> None:
@@ -137,6 +144,31 @@ def test_a_bad_value_is_refused_by_name(plane: Plane, query: str, named: str | N
     else:
         assert (reply.status_code, reply.json()["id"]) == (422, "invalid_params")
         assert named in json.dumps(reply.json(), ensure_ascii=False)
+
+
+def test_a_key_or_model_that_never_was_is_told_from_one_without_usage(new_plane: Plane) -> None:
+    app, member = new_plane.app("shop"), new_plane.operator("member@example.com", Role.MEMBER)
+    new_plane.addon(app)
+    prefix = new_plane.config(app)["INFERENCE_KEY"][:12]
+    fill(new_plane.stores.db, [metered("r", key_id="gone", key_prefix="inf-gone", model="gone/model")])
+    for query in (f"key={prefix}", "key=inf-gone", "model=chat-large", "model=gone/model", f"app=shop&key={prefix}"):
+        assert new_plane.http.get(f"/usage?{query}").status_code == 200, query
+    for query in ("/usage?key=inf-nope", "/usage?app=shop&key=inf-gone", "/apps/shop/usage/entries?key=inf-gone"):
+        status, told = new_plane.refused("GET", query)
+        assert (status, told["resource"]) == (404, "key"), query
+    for query in (f"key={prefix}", "key=inf-gone"):
+        assert call(new_plane, member, "GET", f"/usage?{query}").status_code == 404
+    assert call(new_plane, member, "GET", "/usage?model=gone/model").status_code == 422
+
+
+def test_one_request_is_found_by_its_id(each_plane: Plane) -> None:
+    use(each_plane, each_plane.app("shop"))
+    member = each_plane.operator("member@example.com", Role.MEMBER)
+    for path in ("/usage/entries", "/apps/shop/usage/entries"):
+        assert [one["request_id"] for one in each_plane.ok("GET", f"{path}?request=shop-1")] == ["shop-1"]
+        assert each_plane.ok("GET", f"{path}?request=shop-9") == []
+    assert [one["seq"] for one in each_plane.ok("GET", "/usage/entries?request=shop-1&key=inf-shop")] == [2]
+    assert call(each_plane, member, "GET", "/usage/entries?request=shop-1").json() == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What was used and what it costs: sums over the ledger, and its single entries. Read only."""
 
+from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from penstock.control import paging
 from penstock.control.context import ControlContext
+from penstock.control.fields import only
 from penstock.control.guard import Guard
 from penstock.control.names import invalid, is_id
 from penstock.control.present import Named
@@ -18,7 +20,7 @@ from penstock.domain.money import shown
 from penstock.store.errors import NotFoundError
 from penstock.store.metering.usage import GROUPS, Chosen, Cursor, UsageStore
 from penstock.store.nouns.stores import Stores
-from penstock.web.api import Doc, Reply, Request, Route
+from penstock.web.api import ApiError, Doc, Reply, Request, Route
 
 _LONGEST = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,6 +30,7 @@ _QUERY = {
     "model": "Only of a model, by its id or an alias",
     "key": "Only of a key, by its id or prefix",
 }
+_REQUEST = {"request": "Only this request, by its x-request-id"}
 _APP = {"app": "Only of an app: its id or name; one that is gone, by its id or the name that it had"}
 _BY = {"by": f"One sum for each of these, together: any of {', '.join(GROUPS)}, separated by commas"}
 
@@ -141,10 +144,10 @@ class UsageRoutes:
             "List single requests, of the apps that the caller may read; by seq, of the whole ledger",
             rows,
             ranges=("cursor", "seq"),
-            query=_APP | _QUERY,
+            query=_APP | _QUERY | _REQUEST,
         )
         entries_of_app = Doc(
-            "usage.entries_of_app", "List single requests of an app", rows, ranges=("cursor",), query=_QUERY
+            "usage.entries_of_app", "List single requests of an app", rows, ranges=("cursor",), query=_QUERY | _REQUEST
         )
         table = [
             ("/usage", self.sums, every),
@@ -159,6 +162,7 @@ class UsageRoutes:
 
     def sums(self, request: Request) -> Reply:
         """GET /usage and GET /apps/APP/usage."""
+        self._only(request, _BY)
         by = [name.strip() for name in request.query.get("by", "").split(",") if name.strip()]
         if unknown := [name for name in by if name not in GROUPS]:
             raise invalid(f"by: {unknown[0][:40]!r} is none of {', '.join(GROUPS)}.")
@@ -167,9 +171,12 @@ class UsageRoutes:
 
     def entries(self, request: Request) -> Reply:
         """GET /usage/entries and GET /apps/APP/usage/entries, oldest first."""
+        self._only(request, _REQUEST)
         chosen, page = self._chosen(request), paging.page_of(request)
         if page.by == "seq" and chosen != Chosen():
-            raise invalid("Range: seq goes through the whole ledger; with app, key, model, since or until, use cursor.")
+            raise invalid(
+                "Range: seq goes through the whole ledger; with app, key, model, request, since or until, use cursor."
+            )
         try:
             rows = UsageStore(self._stores.db).entries(chosen, page)
         except ValueError as error:
@@ -177,24 +184,48 @@ class UsageRoutes:
         return paging.reply(request, page, rows, _entry)
 
     def _chosen(self, request: Request) -> Chosen:
-        times = {name: _moment(request, name) for name in ("since", "until")}
-        model, key = (_text(request, name) for name in ("model", "key"))
-        found = None if model is None else self._context.catalogue.find(model)
-        chosen = Chosen(key=key, model=found.id if found else model, since_us=times["since"], until_us=times["until"])
+        since, until = _moment(request, "since"), _moment(request, "until")
+        if since is not None and until is not None and since >= until:
+            raise invalid("until must be later than since.")
+        of = self._of(request)
+        key, model, request_id = (_text(request, name) for name in ("key", "model", "request"))
+        usage = UsageStore(self._stores.db)
+        if key is not None:
+            of_key = msgspec.structs.replace(of, key=key)
+            if not usage.has_key(of_key) and not usage.knows(of_key):
+                raise _unknown("key", key)
+        if model is not None:
+            found = self._context.catalogue.find(model)
+            model = found.id if found else model
+            if found is None and not usage.knows(msgspec.structs.replace(of, model=model)):
+                raise invalid(f"model: {model[:100]!r} is not a model, neither in the catalogue nor in the ledger.")
+        return msgspec.structs.replace(of, key=key, model=model, request_id=request_id, since_us=since, until_us=until)
+
+    def _of(self, request: Request) -> Chosen:
+        """Whose usage is asked for. Raises ApiError and NotFoundError for what was never there."""
         if "app" in request.params:
-            return msgspec.structs.replace(chosen, app_id=self._guard.app(request, request.params["app"]).id)
+            return Chosen(app_id=self._guard.app(request, request.params["app"]).id)
         visible_to = self._guard.visible_to(request, Permission.USAGE_READ)
         app = _text(request, "app")
         if app is None:
-            return msgspec.structs.replace(chosen, visible_to=visible_to)
+            return Chosen(visible_to=visible_to)
         try:
-            return msgspec.structs.replace(chosen, app_id=self._guard.app(request, app).id)
+            return Chosen(app_id=self._guard.app(request, app).id)
         except NotFoundError:
             # The ledger outlives the app, for those who may read all of it.
             if visible_to is not None:
                 raise
-            gone = {"app_id": app} if is_id(app) else {"app_name": app}
-            return msgspec.structs.replace(chosen, **gone)
+            gone = Chosen(app_id=app) if is_id(app) else Chosen(app_name=app)
+            if not UsageStore(self._stores.db).knows(gone):
+                raise _unknown("app", app) from None
+            return gone
+
+    def _only(self, request: Request, more: Collection[str]) -> None:
+        only(request, (*_QUERY, *more, *(() if "app" in request.params else _APP)))
+
+
+def _unknown(noun: str, ref: str) -> ApiError:
+    return ApiError(404, "not_found", f"There is no {noun} {ref[:100]}, neither now nor in the ledger.", resource=noun)
 
 
 def _text(request: Request, name: str) -> str | None:

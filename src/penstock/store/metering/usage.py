@@ -28,7 +28,7 @@ from penstock.store.governance import ledger_days, ledger_entries, ledger_head
 from penstock.store.metering.ledger import entry_of
 from penstock.store.metering.seals import DAY_SUMS
 from penstock.store.paging import Page, cut
-from penstock.store.schema import apps, collaborators
+from penstock.store.schema import api_keys, apps, attachments, collaborators
 
 # By what sums can be grouped: the column that tells the groups apart.
 GROUPS = {"app": "app_id", "key": "key_id", "model": "model", "target": "target", "day": "day"}
@@ -59,12 +59,13 @@ _COUNTED: dict[str, ColumnElement[Any]] = {
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     """Which usage: of an app by id or, when it is gone, by the name that it had; of a key by id or prefix; of a model;
     admitted from ``since_us`` on and before ``until_us`` (microseconds of Unix time). ``visible_to`` is the operator,
-    by id, whose apps alone count; None for one who sees all."""
+    by id, whose apps alone count; None for one who sees all. ``request_id`` chooses among single entries only."""
 
     app_id: str | None = None
     app_name: str | None = None
     key: str | None = None
     model: str | None = None
+    request_id: str | None = None
     since_us: int | None = None
     until_us: int | None = None
     visible_to: str | None = None
@@ -141,6 +142,23 @@ class UsageStore:
             last = Cursor(found[-1].admitted_us, found[-1].seq)
             page = Page(by="cursor", first=str(last), after=True, size=at_once - 1)
 
+    def knows(self, chosen: Chosen) -> bool:
+        """Whether the ledger has anything at all of that app, key and model, whenever."""
+        with self._db.read() as connection:
+            found = select(_days.day).where(*_filters(_days, chosen)).limit(1)
+            return connection.execute(found).first() is not None
+
+    def has_key(self, chosen: Chosen) -> bool:
+        """Whether there is a key of that id or prefix, on that app or those apps."""
+        query = select(api_keys.c.id).join(attachments, attachments.c.id == api_keys.c.attachment_id)
+        query = query.where((api_keys.c.id == chosen.key) | (api_keys.c.prefix == chosen.key))
+        if chosen.app_id is not None:
+            query = query.where(attachments.c.app_id == chosen.app_id)
+        if chosen.visible_to is not None:
+            query = query.where(attachments.c.app_id.in_(_theirs(chosen.visible_to)))
+        with self._db.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def models_at(self, price_version: str) -> list[str]:
         """The models that were ever charged by a version of prices. Reads all entries: for upkeep."""
         query = select(_entries.model).where(_entries.price_version == price_version).distinct()
@@ -215,6 +233,8 @@ def _subject(columns: Any, chosen: Chosen) -> list[ColumnElement[bool]]:
         found.append((columns.key_id if len(chosen.key) == 36 else columns.key_prefix) == chosen.key)
     if chosen.model is not None:
         found.append(columns.model == chosen.model)
+    if chosen.request_id is not None and columns is _entries:
+        found.append(columns.request_id == chosen.request_id)
     return found
 
 
