@@ -115,6 +115,32 @@ def test_what_does_not_go_together_is_one_clear_line(billed: Penstock) -> None:
     assert "--by sums up" in billed.refused("usage", "--entries", "--by", "day", code=2)
     assert "'colour'" in billed.refused("usage", "--by", "colour", code=2)
     assert "since must be" in billed.refused("usage", "--since", "soon")
+    assert "until must be later" in billed.refused("usage", "--since", "7d", "--until", "8d")
+    for option in ("-a", "--key", "-m", "--since", "--until", "--request"):
+        assert "must not be empty" in billed.refused("usage", option, "", code=2)
+
+
+def test_what_never_was_is_an_error_and_no_empty_bill(billed: Penstock, tmp_path: Path) -> None:
+    told = "There is no app nope, neither now nor in the ledger."
+    assert told in billed.refused("usage", "-a", "nope")
+    assert told in billed.within(HEROKU_APP="nope").refused("usage", "--entries")
+    assert billed.within(HEROKU_APP="nope").json("usage", "-A", "--json")[0]["requests"] == 30
+    assert told in billed.refused("usage:export", "-a", "nope", "--format", "csv", "-o", "-")
+    assert "There is no key nope" in billed.refused("usage", "--key", "nope")
+    assert "'nope' is not a model" in billed.refused("usage", "-m", "nope")
+
+
+def test_a_period_without_usage_waits_for_some_only_where_it_reaches_now(billed: Penstock) -> None:
+    assert billed("usage", "--until", "2026-01-01").stderr == ""
+    assert billed("usage", "--since", "2999-01-01").stderr == "That time is still to come.\n"
+    assert "within a second" in billed("usage", "--since", "1s").stderr
+
+
+def test_one_request_is_found_by_the_id_of_its_answer(billed: Penstock) -> None:
+    [entry] = billed.json("usage", "--request", "request-7", "--json")
+    assert entry["request_id"] == "request-7"
+    assert billed.ok("usage", "--request", "request-7").splitlines()[-1].endswith("request-7")
+    assert "--by sums up" in billed.refused("usage", "--request", "request-7", "--by", "day", code=2)
 
 
 @pytest.mark.parametrize("focus", [False, True])
@@ -142,7 +168,7 @@ def test_focus_says_period_sku_and_tags(billed: Penstock) -> None:
     done = billed.ok("usage:export", "--format", "jsonl", "--focus", "-o", "-", "--until", "2026-11-02")
     row = json.loads(done.splitlines()[0])
     assert (row["BillingPeriodStart"], row["BillingPeriodEnd"]) == (
-        "2026-11-01T00:00:00+00:00", "2026-12-01T00:00:00+00:00",
+        "2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z",
     )  # fmt: skip
     assert (row["SkuId"], row["PublisherName"], row["ConsumedUnit"]) == ("chat-large", "someone", "Tokens")
     assert row["ConsumedQuantity"] == row["x_InputTokens"] + row["x_OutputTokens"]
@@ -153,7 +179,7 @@ def test_without_pyarrow_parquet_names_the_remedy(billed: Penstock, tmp_path: Pa
     (tmp_path / "pyarrow.py").write_text("raise ImportError('none here')")
     without = billed.within(PYTHONPATH=f"{tmp_path}:{billed.env.get('PYTHONPATH', '')}")
     told = without.refused("usage:export", "--format", "parquet", "-o", str(tmp_path / "x"))
-    assert "pip install 'penstock[parquet]'" in told
+    assert "-m pip install pyarrow" in told
     assert "no text" in billed.refused("usage:export", "--format", "parquet", "-o", "-")
     done = billed("usage:export", "--format", "csv", "-o", str(tmp_path / "no" / "x"))
     assert (done.returncode, "cannot be written" in done.stderr) == (1, True)
@@ -294,5 +320,5 @@ def test_a_day_before_the_first_of_a_month_ends_its_billing_period() -> None:
     row = columns.focus(
         {**entry, "cost_currency": "", "app": named, "addon": named, "attachment": named, "key": named, "usage": usage}
     )
-    assert row["BillingPeriodEnd"] == "2027-01-01T00:00:00+00:00"
+    assert row["BillingPeriodEnd"] == "2027-01-01T00:00:00Z"
     assert row["PublisherName"] is None

@@ -434,7 +434,9 @@ except LibraryError as error:
 
 def test_without_the_library_one_line_says_how_to_get_it() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True)
-    assert done.stdout == "[[provider]] 't' (kind any-llm) needs a library: pip install 'penstock[providers]'\n"
+    assert (
+        done.stdout == "[[provider]] 't' (kind any-llm) needs a library, in the clone: pip install -e '.[providers]'\n"
+    )
 
 
 def test_the_library_is_not_loaded_before_a_provider_needs_it() -> None:

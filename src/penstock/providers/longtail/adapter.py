@@ -41,7 +41,7 @@ def _library(bound: Bound) -> Any:
     try:
         module: Any = import_module("any_llm")
     except ImportError:
-        raise LibraryError(f"{where} needs a library: pip install 'penstock[providers]'") from None
+        raise LibraryError(f"{where} needs a library, in the clone: pip install -e '.[providers]'") from None
     if not spec.base_url:
         raise LibraryError(f"{where} needs base_url: the library's own choice of address is not used")
     key = bound.credential.secret if bound.credential else _NO_KEY

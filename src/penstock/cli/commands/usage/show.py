@@ -13,6 +13,7 @@ import click
 from penstock.cli import output
 from penstock.cli.client import Platform
 from penstock.cli.commands.usage import columns, writers
+from penstock.cli.durations import parse_moment
 from penstock.cli.options import all_option, app_option, filled, json_option, packed, with_platform
 from penstock.cli.output import CliError
 
@@ -35,6 +36,7 @@ class Asked(NamedTuple):
     model: str | None
     since: str | None
     until: str | None
+    request: str | None = None
 
     def path(self, what: str, **more: str) -> str:
         """The path of the Platform API."""
@@ -69,18 +71,20 @@ class _Show(NamedTuple):
     until: str | None
     by: tuple[str, ...]
     entries: bool
+    request: str | None
     json_: bool
     csv_: bool
 
     @property
     def asked(self) -> Asked:
-        return Asked(*self[:5])
+        return Asked(*self[:5], self.request)
 
 
 @click.command("usage")
 @chosen_options
 @click.option("--by", type=click.Choice([*_TITLES]), multiple=True, help="One sum for each (model); repeatable.")
 @click.option("--entries", is_flag=True, help="Single requests instead of sums.")
+@click.option("--request", type=filled, metavar="ID", help="Only this request, by the x-request-id of its answer.")
 @json_option
 @click.option("--csv", "csv_", is_flag=True, help="Print CSV.")
 @with_platform
@@ -89,9 +93,10 @@ def show(platform: Platform, wanted: _Show) -> None:
     """Show what was used and what it costs, of an app or of all that you may read."""
     if wanted.json_ and wanted.csv_:
         raise click.UsageError("--json and --csv exclude each other.")
-    if wanted.entries and wanted.by:
-        raise click.UsageError("--by sums up; leave it or --entries out.")
-    if wanted.entries:
+    single = wanted.entries or wanted.request is not None
+    if single and wanted.by:
+        raise click.UsageError(f"--by sums up; leave it or {'--entries' if wanted.entries else '--request'} out.")
+    if single:
         _show_entries(platform, wanted)
         return
     by = wanted.by or ("model",)
@@ -102,7 +107,7 @@ def show(platform: Platform, wanted: _Show) -> None:
         names: columns.Columns = dict.fromkeys((*_names(by), *_SUMS, *_MORE), "text")
         writers.write_csv(sys.stdout, names, [[_flat(row, by) for row in found]])
     else:
-        _table(found, by)
+        _table(found, by, wanted.asked)
 
 
 def _show_entries(platform: Platform, wanted: _Show) -> None:
@@ -116,7 +121,7 @@ def _show_entries(platform: Platform, wanted: _Show) -> None:
         return
     found = next(platform.pages(path, headers=_NEWEST))
     if not found:
-        _nothing()
+        _nothing(wanted.asked)
         return
     rows = [_line(entry) for entry in reversed(found)]
     output.table(("Admitted", "App", "Model", "Target", "Outcome", "In", "Out", "Amount", "Request"), rows)
@@ -129,13 +134,13 @@ def _line(entry: dict[str, Any]) -> tuple[str, ...]:
     target = f"{entry['stand_in_id']} (stand-in)" if entry["stand_in"] else entry["target"] or "-"
     cells = (f"{entry['admitted_at'][:19]}Z", entry["app"]["name"], entry["model"], target, entry["outcome"])
     counts = (usage["input_tokens"], f"{'~' if entry['estimated'] else ''}{usage['output_tokens']}")
-    money = f"{entry['amount']} {entry['currency']}"
+    money = "no price" if entry["price_version"] is None else f"{entry['amount']} {entry['currency']}"
     return tuple(output.printable(str(cell)) for cell in (*cells, *counts, money, entry["request_id"]))
 
 
-def _table(found: list[dict[str, Any]], by: tuple[str, ...]) -> None:
+def _table(found: list[dict[str, Any]], by: tuple[str, ...], asked: Asked) -> None:
     if not found:
-        _nothing()
+        _nothing(asked)
         return
     counts = ("requests", "failed", "input_tokens", "cached_input_tokens", "output_tokens")
     rows = []
@@ -152,9 +157,19 @@ def _table(found: list[dict[str, Any]], by: tuple[str, ...]) -> None:
     output.table(titles, rows)
 
 
-def _nothing() -> None:
+def _nothing(asked: Asked) -> None:
     output.value("No usage.")
-    output.note("A request shows up here within a second of its end.")
+    now = datetime.now(UTC).timestamp() * 1_000_000
+    since, until = (_moment(text) for text in (asked.since, asked.until))
+    if since is not None and since > now:
+        output.note("That time is still to come.")
+    elif until is None or until > now:
+        output.note("A request shows up here within a second of its end.")
+
+
+def _moment(text: str | None) -> int | None:
+    """What the server has read as a time already."""
+    return None if text is None else parse_moment(text)
 
 
 def _names(by: tuple[str, ...]) -> list[str]:

@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,9 +24,11 @@ Write = Callable[[Pages], int]
 
 def write_csv(out: IO[str], columns: Columns, pages: Pages) -> int:
     """A header and the rows; how many there were."""
-    writer, count = csv.writer(out, lineterminator="\n"), 0
+    writer, count, pages = csv.writer(out, lineterminator="\n"), 0, iter(pages)
+    # What cannot be read at all has no header either.
+    first = next(pages, [])
     writer.writerow(columns)
-    for page in pages:
+    for page in chain([first], pages):
         writer.writerows([as_text(row[name], kind) for name, kind in columns.items()] for row in page)
         count += len(page)
     return count
@@ -76,7 +80,7 @@ def parquet_library() -> tuple[Any, Any]:
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
-        raise CliError(f"Parquet needs pyarrow ({error}): pip install 'penstock[parquet]'") from None
+        raise CliError(f"Parquet needs pyarrow ({error}): {sys.executable} -m pip install pyarrow") from None
 
 
 @contextmanager
