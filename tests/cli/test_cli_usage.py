@@ -258,20 +258,68 @@ def test_an_account_by_request_lists_what_either_side_lacks(billed: Penstock, tm
     assert len(ids) == 2
 
 
-def test_an_account_that_cannot_be_read_is_one_clear_line(billed: Penstock, tmp_path: Path) -> None:
-    path = tmp_path / "account.csv"
-    for content, told in (
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
         ("", "there is no row"),
+        ("[]", "there is no row"),
         ("a,b\n1,2\n", "no column looks like day"),
-        ("day,model,input_tokens\nsoon,m,1\n", "line 2 cannot be read"),
-        ("day,model,input_tokens\n2026-11-01,m,x\n", "line 2 cannot be read"),
+        (
+            "day,model,input_tokens\n23/11/2026,m,1\n",
+            "line 2, column day: '23/11/2026' is no day; write it as 2026-11-23",
+        ),
+        ("day,model,input_tokens\n9999-12-31,m,1\n", "line 2, column day: '9999-12-31' is no day"),
+        ("day,model,input_tokens\n,m,1\n", "line 2, column day: there is nothing in it"),
+        ("day,model,input_tokens\n2026-11-01,m,1\n2026-11-01\n", "line 3, column model: there is nothing in it"),
+        ("day,model,input_tokens\n2026-11-01,m,abc\n", "line 2, column input_tokens: 'abc' is no number; write it as"),
+        ('day,model,cost\n2026-11-01,m,"1,5"\n', "line 2, column cost: '1,5' is no number"),
+        ("day,model,input_tokens\n2026-11-01,m,NaN\n", "column input_tokens: 'NaN' is no number"),
+        ("day,model,input_tokens\n2026-11-01,m,1e999\n", "column input_tokens: '1e999' is no number"),
+        ("day,model,input_tokens\n2026-11-01,m,-3\n", "line 2, column input_tokens: -3 is negative"),
+        ("day,model,input_tokens\n2026-11-01,m,1,2\n", "line 2 has more cells than the header has columns"),
         ('{"day": "2026-11-01"}\n[]\n', "no column looks like model"),
-    ):
-        path.write_text(content)
-        assert told in billed.refused("ledger:reconcile", str(path))
+        ('{"day": "2026-11-01", "model": "m", "cost": 1}\n[]\n', "line 2 is no object"),
+        ('{"day": "2026-11-01", "model": "m", "cost": 1}\n{"day": "20', "line 2 is no whole JSON"),
+        ('[{"day": "2026-11-01", "model": "m", "cost": 1},\n {"day": "20', "line 2 is no whole JSON"),
+        ("\udcff", "is no text in UTF-8"),
+    ],
+)
+def test_an_account_that_cannot_be_read_is_one_clear_line(
+    billed: Penstock, tmp_path: Path, content: str, told: str
+) -> None:
+    path = tmp_path / "account.csv"
+    path.write_text(content, errors="surrogateescape")
+    assert told in billed.refused("ledger:reconcile", str(path))
+
+
+def test_a_comparison_that_cannot_be_meant_is_one_clear_line(billed: Penstock, tmp_path: Path) -> None:
     assert "cannot be read" in billed.refused("ledger:reconcile", str(tmp_path / "none"))
     assert "no FIELD=COLUMN" in billed.refused("ledger:reconcile", "x", "--column", "a=b", code=2)
     assert "percentage" in billed.refused("ledger:reconcile", "x", "--tolerance", "-1", code=2)
+    assert "'xx' is no currency" in billed.refused("ledger:reconcile", "x", "--currency", "xx", code=2)
+
+
+def test_a_list_is_an_account_and_what_is_not_known_is_no_difference(billed: Penstock, tmp_path: Path) -> None:
+    rows = [
+        {"day": row["day"], "model": "it", "input_tokens": row["input_tokens"], "cost": "1,234.5"}
+        for row in billed.json("usage", "--by", "day", "--by", "target", "--json")
+        if row["target"] == "someone/it"
+    ]
+    path = tmp_path / "account.json"
+    path.write_text(json.dumps(rows, indent=1))
+    done = billed("ledger:reconcile", str(path), "--provider", "someone", "--currency", "CHF")
+    assert (done.returncode, "agree" in done.stdout) == (0, True), done.stderr
+    assert "Costs were not compared in 2 of 2 places" in done.stderr
+    done = billed("ledger:reconcile", str(path), "--provider", "nope")
+    assert "The ledger has nothing that nope served in these days." in done.stderr
+
+
+def test_a_member_is_told_that_others_are_not_compared(billed: Penstock, tmp_path: Path) -> None:
+    token = billed.ok("operators:add", "member@example.com", "--role", "member")
+    path = tmp_path / "account.csv"
+    path.write_text("day,model,input_tokens\n2026-11-01,it,5\n")
+    done = billed.within(PENSTOCK_CONTROL_TOKEN=token)("ledger:reconcile", str(path))
+    assert "As member you read the usage of your own apps alone" in done.stderr
 
 
 def test_a_past_period_is_repriced_and_the_ledger_stays(billed: Penstock, tmp_path: Path) -> None:
@@ -290,16 +338,51 @@ def test_a_past_period_is_repriced_and_the_ledger_stays(billed: Penstock, tmp_pa
     assert billed.json("usage", "--json") == before
 
 
-def test_prices_that_cannot_be_read_are_one_clear_line(billed: Penstock, tmp_path: Path) -> None:
-    rerate, path = ["ledger:rerate", "--since", "30d"], tmp_path / "prices.toml"
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[[model]]\nid = 3\n", "model row 1, id: must be text, not int"),
+        ("model = 3", "model: must be [[...]] rows, not int"),
+        ("[", "is no file of prices: "),
+        (
+            '[[model]]\nid = "m"\nprice = {input = "abc", output = 1}\n',
+            "'m', price.input: 'abc' is no price; write it as 3",
+        ),
+        ('[[model]]\nid = "m"\nprice = {input = -1, output = 1}\n', "price.input: -1.0 is negative"),
+        (
+            '[[model]]\nid = "m"\nprice = {input = "0.0000000000000001", output = "1e999"}\n',
+            "price.output: '1e999' is no",
+        ),
+        (
+            '[[model]]\nid = "m"\nprice = {input = 0, output = 0, cached_input = 2e6}\n',
+            "2000000.0 is more than 1000000",
+        ),
+        ('[[model]]\nid = "m"\nprice = {input = nan, output = 0}\n', "'nan' is no price"),
+        ('[[model]]\nid = "m"\nprice = {input = 1}\n', "model row 1, price: output is missing"),
+        ('[[model]]\nid = "m"\nprice = {input = 1, output = 1, currency = "euro"}\n', "three capital letters"),
+        ("\udcff", "no text in UTF-8"),
+    ],
+)
+def test_prices_that_cannot_be_read_are_one_clear_line(
+    billed: Penstock, tmp_path: Path, content: str, told: str
+) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text(content, errors="surrogateescape")
+    found = billed.refused("ledger:rerate", "--since", "30d", "--prices", str(path))
+    assert told in found
+    assert "is no file of prices" in found
+
+
+def test_a_repricing_that_cannot_be_meant_is_one_clear_line(billed: Penstock, tmp_path: Path) -> None:
+    rerate, path = ["ledger:rerate", "--since", "2026-11-01", "--until", "2026-11-03"], tmp_path / "prices.toml"
     assert "Give one of" in billed.refused(*rerate, code=2)
     assert "There is no price version" in billed.refused(*rerate, "--price-version", "0" * 16)
-    for content in ("[[model]]\nid = 3\n", "[", '[[model]]\nid = "m"\nprice = {input = "x", output = 1}\n',
-                    '[[model]]\nid = "m"\nprice = {input = -1, output = 1}\n'):  # fmt: skip
-        path.write_text(content)
-        assert "is no file of prices" in billed.refused(*rerate, "--prices", str(path)), content
     path.write_text("model = []")
     assert "has no [[model]]" in billed.refused(*rerate, "--prices", str(path))
+    assert "names models itself" in billed.refused(*rerate, "--prices", str(path), "-m", "chat-large", code=2)
+    assert "must be later" in billed.refused(*rerate[:3], "--until", "2026-11-01", "--prices", str(path), code=2)
+    path.write_text('[[model]]\nid = "nope"\nprice = {input = 1, output = 1}\n')
+    assert "no entry in that time of nope" in billed(*rerate, "--prices", str(path)).stderr
 
 
 def test_the_versions_of_prices_are_listed(billed: Penstock) -> None:

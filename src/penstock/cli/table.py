@@ -82,7 +82,7 @@ COMMANDS: dict[str, Entry] = {
     "limits": Entry("limits.limits:list_limits", "list limits and where they come from"),
     "limits:set": Entry("limits.limits:set_limits", "set limits of an app, key or model"),
     "limits:unset": Entry("limits.limits:unset", "remove limits"),
-    "ledger:prices": Entry("usage.upkeep:prices", "list the versions of prices that were charged"),
+    "ledger:prices": Entry("usage.upkeep:prices", "list the versions of prices that the ledger knows"),
     "ledger:reconcile": Entry("usage.reconcile:reconcile", "compare the ledger with a provider's own account"),
     "ledger:rerate": Entry("usage.upkeep:rerate", "say what a past period would have cost at other prices"),
     "ledger:verify": Entry("usage.upkeep:verify_ledger", "prove that the ledger is whole and its sums are right"),

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import re
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 
 import msgspec
@@ -14,9 +15,10 @@ _NANO = Decimal(1).scaleb(-9)
 _MILLION = 1_000_000
 # A billion of the currency: sums of nine such amounts still fit a BIGINT.
 MAX_NANOS = 10**18
-# A million of the currency, the most that one answer is charged: sums of nine thousand still fit.
+# A million of the currency, the most that one answer is charged, and a price says: sums of nine thousand still fit.
 MAX_PRICE = Decimal(1_000_000)
 MAX_PRICE_NANOS = 10**15
+_PRICE = re.compile(r"-?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,2})?", re.ASCII)
 
 
 def price(usage: Usage, rate: Rate, *, percent: int = 100) -> Decimal:
@@ -51,6 +53,19 @@ def worst_price(rate: Rate, *, input_tokens: int, output_tokens: int) -> int:
     with localcontext(prec=60):
         exact = (input_tokens * dearest + output_tokens * rate.output) * NANOS / _MILLION
         return min(int(exact.to_integral_value("ROUND_CEILING")), MAX_PRICE_NANOS)
+
+
+def rate_number(value: str | float) -> Decimal:
+    """A price of a million tokens, as text or number. Raises ValueError, which says what is wrong and wanted."""
+    text = str(value).strip()
+    if not _PRICE.fullmatch(text):
+        raise ValueError(f'{text[:40]!r} is no price; write it as 3 or "0.25"')
+    number = Decimal(text)
+    if number < 0:
+        raise ValueError(f"{text[:40]} is negative")
+    if number > MAX_PRICE:
+        raise ValueError(f"{text[:40]} is more than {MAX_PRICE}, which a million tokens cost at most")
+    return number
 
 
 def nanos(amount: Decimal) -> int:

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Container, Iterable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -12,7 +12,7 @@ import msgspec
 
 from penstock.domain.catalogue import Catalogue, Model, Rate, Routing, Target, Timeouts
 from penstock.domain.limits import Limits
-from penstock.domain.money import MAX_PRICE
+from penstock.domain.money import rate_number
 from penstock.domain.platform import STANDARD_PLAN
 from penstock.providers.catalogue.credentials import in_row
 from penstock.providers.catalogue.prices import Prices
@@ -252,22 +252,15 @@ def _rate(row: ModelRow) -> Rate | None:
     price = row.price
     if price is None:
         return None
-    try:
-        numbers = [
-            None if value is None else Decimal(str(value))
-            for value in (price.input, price.output, price.cached_input, price.cache_write)
-        ]
-    except InvalidOperation:
-        raise CatalogueError(f"[[model]] '{row.id}': a price is not a number; write 3 or \"0.25\"", "price") from None
-    if any(number is not None and not (number.is_finite() and number >= 0) for number in numbers):
-        raise CatalogueError(f"[[model]] '{row.id}': a price is negative or not finite", "price")
-    if any(number is not None and number > MAX_PRICE for number in numbers):
-        said = f"[[model]] '{row.id}': a price is above {MAX_PRICE}; write what a million tokens cost"
-        raise CatalogueError(said, "price")
-    entry, output, cached, write = numbers
-    assert entry is not None
-    assert output is not None
-    return Rate(input=entry, output=output, cached_input=cached, cache_write=write, currency=price.currency)
+    numbers: dict[str, Decimal] = {}
+    for name in ("input", "output", "cached_input", "cache_write"):
+        if (value := getattr(price, name)) is None:
+            continue
+        try:
+            numbers[name] = rate_number(value)
+        except ValueError as error:
+            raise CatalogueError(f"[[model]] '{row.id}': price.{name}: {error}", "price") from None
+    return Rate(currency=price.currency, **numbers)  # type: ignore[arg-type]
 
 
 def _embedded(local: LocalModel) -> Model:

@@ -1,5 +1,6 @@
 """ledger:reconcile: what the ledger says beside what a provider says."""
 
+import re
 from collections.abc import Iterator
 from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
@@ -12,7 +13,11 @@ from penstock.cli import output
 from penstock.cli.client import Platform
 from penstock.cli.commands.usage.account import FIELDS, Account, Figures, Place, read_account
 from penstock.cli.commands.usage.show import ALL, Asked
-from penstock.cli.options import json_option, packed, with_platform
+from penstock.cli.options import filled, json_option, packed, with_platform
+from penstock.domain.access import Permission, Role, permissions
+
+# What the targets of the embedded model begin with.
+_EMBEDDED = "embedded:"
 
 
 class _Wanted(NamedTuple):
@@ -43,6 +48,12 @@ def _column(text: str) -> tuple[str, str]:
     return field, name
 
 
+def _currency(text: str) -> str:
+    if not re.fullmatch(r"[A-Z]{3}", text):
+        raise click.BadParameter(f"{text!r} is no currency; write three capital letters, such as USD.")
+    return text
+
+
 def _percent(text: str) -> Decimal:
     try:
         found = Decimal(text.removesuffix("%"))
@@ -55,10 +66,12 @@ def _percent(text: str) -> Decimal:
 
 @click.command("ledger:reconcile")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--provider", metavar="NAME", help="Only what this provider served.")
+@click.option("--provider", type=filled, metavar="NAME", help="Only what this provider served.")
 @click.option("--column", type=_column, multiple=True, metavar="FIELD=COLUMN", help="Where a field is; repeatable.")
 @click.option("--tolerance", type=_percent, default="0", metavar="PERCENT", help="What may differ; default: nothing.")
-@click.option("--currency", default="USD", show_default=True, metavar="CODE", help="That of the costs in FILE.")
+@click.option(
+    "--currency", type=_currency, default="USD", show_default=True, metavar="CODE", help="That of the costs in FILE."
+)
 @json_option
 @with_platform
 @packed(_Wanted)
@@ -69,6 +82,7 @@ def reconcile(platform: Platform, wanted: _Wanted) -> int:
     until = (date.fromisoformat(account.days[1]) + timedelta(days=1)).isoformat()
     asked = Asked(None, None, None, account.days[0], until)
     ours = (_by_request if account.by_request else _by_day)(platform, asked, wanted)
+    _warn(platform, account, ours, wanted)
     found = list(_differences(account, ours, wanted.tolerance))
     if wanted.json_:
         output.as_json([one.as_json() for one in found])
@@ -90,7 +104,8 @@ def _by_day(platform: Platform, asked: Asked, wanted: _Wanted) -> dict[Place, Fi
     found: dict[Place, Figures] = {}
     for row in platform.get(asked.path("", by="day,target")):
         if (model := _served(row["target"], wanted)) is not None:
-            cost = Decimal(row["cost"]) if row["currency"] == wanted.currency else Decimal(0)
+            # A sum has no cost where none of its requests has one that is known.
+            cost = Decimal(row["cost"]) if row["currency"] == wanted.currency and Decimal(row["cost"]) else None
             figures = Figures(Decimal(row["input_tokens"]), Decimal(row["output_tokens"]), cost)
             place = (row["day"], model)
             found[place] = found.get(place, Figures()).plus(figures)
@@ -102,8 +117,8 @@ def _by_request(platform: Platform, asked: Asked, wanted: _Wanted) -> dict[Place
     for page in platform.pages(asked.path("/entries"), headers=ALL):
         for entry in page:
             if _served(entry["target"], wanted) is not None:
-                usage, same = entry["usage"], entry["cost_currency"] == wanted.currency
-                cost = Decimal(entry["cost"] or 0) if same else Decimal(0)
+                usage, known = entry["usage"], entry["cost"] is not None
+                cost = Decimal(entry["cost"]) if known and entry["cost_currency"] == wanted.currency else None
                 figures = Figures(Decimal(usage["input_tokens"]), Decimal(usage["output_tokens"]), cost)
                 found[(entry["request_id"],)] = figures
     return found
@@ -112,13 +127,33 @@ def _by_request(platform: Platform, asked: Asked, wanted: _Wanted) -> dict[Place
 def _served(target: str | None, wanted: _Wanted) -> str | None:
     """The provider's own name of the model, where it is the provider that is looked at."""
     provider, _, model = (target or "").partition("/")
-    return model if model and wanted.provider in (None, provider) else None
+    if wanted.provider is None:
+        # The embedded model is nobody's bill.
+        return None if provider.startswith(_EMBEDDED) else model or None
+    return model if model and wanted.provider == provider else None
+
+
+def _warn(platform: Platform, account: Account, ours: dict[Place, Figures], wanted: _Wanted) -> None:
+    """Says what this comparison cannot know."""
+    role = Role(platform.get("/account")["role"])
+    if Permission.USAGE_READ not in permissions(role):
+        output.warn(f"As {role} you read the usage of your own apps alone: what others used is not in this comparison.")
+    if not ours:
+        who = f"that {wanted.provider} served " if wanted.provider else ""
+        output.warn(f"The ledger has nothing {who}in these days.")
+    unknown = sum(1 for place, figures in ours.items() if figures.cost is None and place in account.figures)
+    if unknown and "cost" in account.counted:
+        known = f"the catalogue has no price of that upstream in {wanted.currency}"
+        output.warn(f"Costs were not compared in {unknown} of {len(account.figures)} places: {known}.")
 
 
 def _differences(account: Account, ours: dict[Place, Figures], tolerance: Decimal) -> Iterator[_Difference]:
+    none = Figures(cost=Decimal(0))
     for place in sorted({*ours, *account.figures}):
-        ledger, file = ours.get(place, Figures()), account.figures.get(place, Figures())
+        ledger, file = ours.get(place, none), account.figures.get(place, none)
         for what in account.counted:
+            if what == "cost" and ledger.cost is None:
+                continue
             one = _Difference(place, what, getattr(ledger, what), getattr(file, what))
             if abs(one.ledger - one.file) * 100 > tolerance * max(abs(one.ledger), abs(one.file)):
                 yield one

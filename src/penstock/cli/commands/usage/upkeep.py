@@ -1,5 +1,6 @@
 """The commands on the ledger in the database that the settings name: prove it, list its prices, reprice a period."""
 
+import re
 import sys
 import tomllib
 from decimal import Decimal
@@ -16,7 +17,7 @@ from penstock.cli.durations import parse_moment
 from penstock.cli.options import json_option
 from penstock.cli.output import CliError
 from penstock.domain.catalogue import Rate
-from penstock.domain.money import shown
+from penstock.domain.money import rate_number, shown
 from penstock.settings.load import load_settings
 from penstock.settings.tree import PriceRow, Settings
 
@@ -76,7 +77,7 @@ def verify_ledger(head: str | None, json_: bool) -> int:
 @click.command("ledger:prices")
 @json_option
 def prices(json_: bool) -> None:
-    """List the versions of prices that the ledger has seen, per million tokens."""
+    """List the versions of prices that the ledger knows, charged or not, per million tokens."""
     from penstock.app import database  # noqa: PLC0415 - as above
 
     found = database.list_prices(warned(load_settings()))
@@ -121,9 +122,15 @@ def rerate(**options: Any) -> None:
         raise click.UsageError("Give one of --prices FILE and --price-version V.")
     if wanted.json_ and wanted.csv_:
         raise click.UsageError("--json and --csv exclude each other.")
+    if wanted.since >= wanted.until:
+        raise click.UsageError("--until must be later than --since.")
+    if wanted.file is not None and wanted.models:
+        raise click.UsageError("--model says whose price --price-version is; FILE of --prices names models itself.")
     settings = warned(load_settings())
     rates = _of_version(settings, wanted) if wanted.file is None else read_prices(wanted.file)
     rows = [_row(one) for one in database.rerate_ledger(settings, wanted.since, wanted.until, rates)]
+    if unused := sorted({*rates} - {row["model"] for row in rows}) if rows else []:
+        output.warn(f"The ledger has no entry in that time of {', '.join(unused)[:500]}.")
     if wanted.json_:
         output.as_json(rows)
     elif wanted.csv_:
@@ -168,23 +175,45 @@ def _of_version(settings: Settings, wanted: _Wanted) -> dict[str, Rate]:
 def read_prices(path: Path) -> dict[str, Rate]:
     """The rates by model of a file with ``[[model]]`` rows, such as penstock.toml. Raises CliError."""
     try:
-        rows = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _Prices).model
-        found = {row.id: _rate(row.price) for row in rows if row.price is not None}
+        data = tomllib.loads(path.read_text("utf-8"))
+        rows = msgspec.convert(data, _Prices).model
+        found = {row.id: _rate(row.id, row.price) for row in rows if row.price is not None}
     except OSError as error:
         raise CliError(f"{path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError, ArithmeticError) as error:
-        raise CliError(f"{path} is no file of prices: {error or 'a price is no number'}") from None
+    except UnicodeDecodeError:
+        raise CliError(f"{path} is no file of prices: it is no text in UTF-8.") from None
+    except msgspec.ValidationError as error:
+        raise CliError(f"{path} is no file of prices: {_in_words(str(error))}") from None
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise CliError(f"{path} is no file of prices: {error}") from None
     if not found:
         raise CliError(f"{path} has no [[model]] with an id and a price.")
     return found
 
 
-def _rate(row: PriceRow) -> Rate:
-    given = (row.input, row.output, row.cached_input, row.cache_write)
-    entry, out, cached, write = (None if one is None else Decimal(str(one)) for one in given)
-    if any(one is not None and not (one.is_finite() and one >= 0) for one in (entry, out, cached, write)):
-        raise ArithmeticError("a price is negative or not finite")
-    return Rate(
-        input=entry or Decimal(0), output=out or Decimal(0), cached_input=cached, cache_write=write,
-        currency=row.currency,
-    )  # fmt: skip
+def _in_words(said: str) -> str:
+    """What msgspec says, such as "Expected `str`, got `int` - at `$.model[0].id`", for a reader."""
+    what, _, place = said.partition(" - at `$.")
+    place = re.sub(r"\[(\d+)\]", lambda row: f" row {int(row[1]) + 1}, ", place.rstrip("`")).replace(", .", ", ")
+    if "regex" in what:
+        what = "must be three capital letters, such as USD"
+    elif unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what):
+        what = f"there is no field {unknown[1]}"
+    elif missing := re.fullmatch(r"Object missing required field `(.*)`", what):
+        what = f"{missing[1]} is missing"
+    else:
+        what = re.sub("^Expected", "must be", what.replace("`", "")).replace("array", "[[...]] rows")
+        what = what.replace("object", "a table").replace("str", "text").replace(", got", ", not")
+    return f"{place.strip(', ')}: {what}" if place else what
+
+
+def _rate(model: str, row: PriceRow) -> Rate:
+    numbers: dict[str, Decimal] = {}
+    for name in ("input", "output", "cached_input", "cache_write"):
+        if (value := getattr(row, name)) is None:
+            continue
+        try:
+            numbers[name] = rate_number(value)
+        except ValueError as error:
+            raise ValueError(f"model {model!r}, price.{name}: {error}") from None
+    return Rate(currency=row.currency, **numbers)  # type: ignore[arg-type]
