@@ -124,7 +124,7 @@ ROW_MEANING = {
     "limit.max_tokens": "Output tokens of one request.",
     "budget.scope": "Of what each may spend so much.",
     "budget.period": "By the calendar, in UTC; weeks begin on Monday.",
-    "budget.amount": "As text or number.",
+    "budget.amount": 'Money of each period, at most 1000000000, such as `"12.50"`.',
     "budget.currency": "Spend in another currency does not count.",
     "budget.model": "The model that it is about. Default: all together.",
     "budget.alerts": "Percentages at which it is told that so much is spent.",
@@ -152,7 +152,7 @@ The file is the one that `PENSTOCK_CONFIG` names, else `penstock.toml` in the wo
 ROWS_HEAD = """
 ## Rows
 
-Two lists can only be given in the file, which is read again when it changes. Secrets never stand in it: a provider names the
+Four lists can only be given in the file, which is read again when it changes. Secrets never stand in it: a provider names the
 environment variable or the file that holds its key ([providers.md](providers.md)).
 
 ```toml
@@ -350,11 +350,14 @@ def _values(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in get_args(annotation)) + "."
     if origin in (typing.Union, types.UnionType):
-        return _values(next(arg for arg in get_args(annotation) if arg is not type(None)))
+        kinds = [_values(arg)[:-1] for arg in get_args(annotation) if arg is not type(None)]
+        return f"{kinds[0]}{''.join(f' or {kind.lower()}' for kind in kinds[1:])}."
     if origin is tuple:
         inner = get_args(annotation)[0]
         if get_origin(inner) is Literal:
             return f"List of {_values(inner)}"
+        if get_origin(inner) is Annotated and get_args(inner)[0] is int:
+            return f"List of whole numbers{_values(inner).removeprefix('Integer')}"
         return "List of rows, below." if inner is TargetRow else "List of texts."
     if origin is dict:
         return "Table of texts."

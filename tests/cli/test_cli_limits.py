@@ -44,6 +44,8 @@ def test_limits_are_set_one_by_one_listed_and_unset(penstock: Penstock, shop: st
     assert (done.returncode, done.stderr) == (0, f"Removing limits of ⬢ {shop}... done\n")
     assert penstock.json("limits", "-a", shop, "--json")["limits"] == []
     assert "Couldn't find that limit." in penstock.refused("limits:unset", "-a", shop)
+    done = penstock("limits:set", "-a", shop, "--max-tokens", "default")
+    assert (done.returncode, done.stderr) == (0, f"Setting limits of ⬢ {shop}... done, the defaults hold\n")
 
 
 def test_the_defaults_stand_below_with_where_they_come_from(penstock: Penstock, shop: str) -> None:
@@ -162,6 +164,8 @@ def test_a_line_that_cannot_be_meant_is_one_clear_message(offline: Penstock, lin
 def test_what_the_server_refuses_is_told_by_its_name(penstock: Penstock, shop: str) -> None:
     assert "'nope' is not a model" in penstock.refused("limits:set", "--model", "nope", "--max-tokens", "5")
     assert "Couldn't find that key." in penstock.refused("limits:set", "-a", shop, "--key", "nope", "--max-tokens", "5")
+    large = penstock.refused("budgets:set", "999999999999999999999999", "--per", "day", "-a", shop)
+    assert "amount must be at most 1000000000." in large
     assert "currency must be" in penstock.refused("budgets:set", "1", "--per", "day", "-a", shop, "--currency", "usd")
 
 

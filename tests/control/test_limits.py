@@ -156,7 +156,7 @@ def test_an_add_on_goes_by_its_alias_and_what_is_no_key_or_model_is_told(plane: 
         ({"requests_per_minute": 0}, "requests_per_minute must be at least 1"),
         ({"tokens_per_minute": -1}, "tokens_per_minute"),
         ({"tokens_per_minute": 10**12 + 1}, "tokens_per_minute must be at most"),
-        ({"concurrent_requests": 1.5}, "concurrent_requests"),
+        ({"concurrent_requests": 1.5}, "concurrent_requests must be a whole number or a string, not a fraction"),
         ({"concurrent_requests": True}, "concurrent_requests"),
         ({"max_tokens": "many"}, 'max_tokens must be a number from 1 to 1000000000000, "unlimited" or null'),
         ({"max_tokens": "9"}, "max_tokens"),
@@ -266,7 +266,7 @@ def test_each_change_is_told_with_before_and_after_and_no_change_is_not(new_plan
 def test_the_defaults_come_with_where_they_come_from(tmp_path: Path) -> None:
     rows = (
         LimitDefault(scope="key", requests_per_minute=10),
-        LimitDefault(scope="addon", model="chat-large-latest", max_tokens=99),
+        LimitDefault(scope="addon", model="chat-large-latest", max_tokens=99, tokens_per_minute="unlimited"),
         BudgetDefault(scope="app", period="month", amount=50.5, alerts=(80,)),
     )
     with running_plane(tmp_path, defaults=rows) as plane:
@@ -278,7 +278,7 @@ def test_the_defaults_come_with_where_they_come_from(tmp_path: Path) -> None:
             ("addon", "chat-large", "penstock.toml"),
             ("addon", "chat-large", "heroku"),
         ]
-        assert [bounds(row) for row in found][1:] == [(None, None, None, 99), (150, 800_000, None, None)]
+        assert [bounds(row) for row in found][1:] == [(None, "unlimited", None, 99), (150, 800_000, None, None)]
         assert found[2].items() >= heroku.items()
         assert plane.ok("GET", f"/apps/{app}/limits/defaults") == found[:2]
         plane.addon(app, "chat-small")

@@ -259,6 +259,11 @@ def test_plan_limits_hold_for_each_add_on_until_turned_off_or_set(tmp_path: Path
                 (limits, principal(), {"r:addon:d1:m": 150, "t:addon:d1:m": 800_000}),
                 (off, principal(), {}),
                 (
+                    Governed(limit=[{"scope": "addon", "model": "m", "requests_per_minute": "unlimited"}]),
+                    principal(),
+                    {"t:addon:d1:m": 800_000},
+                ),
+                (
                     limits,
                     principal(limits=[row(Scope.ADDON, "m", requests_per_minute=UNLIMITED)]),
                     {"t:addon:d1:m": 800_000},

@@ -89,6 +89,8 @@ def test_a_target_without_a_model_is_refused() -> None:
         ({}, {"price": {"input": "x", "output": 1}}, ("model", 1, "price")),
         ({}, {"price": {"input": -1, "output": 1}}, ("model", 1, "price")),
         ({}, {"price": {"input": 1, "output": 1_000_001}}, ("model", 1, "price")),
+        ({}, {"price": {"input": "1e999", "output": 1}}, ("model", 1, "price")),
+        ({}, {"price": {"input": 1, "output": 1, "cached_input": 2_000_000}}, ("model", 1, "price")),
     ],
 )
 def test_a_mistake_says_where_it_stands(

@@ -100,7 +100,10 @@ def _in_words(problem: str) -> str:
         unit = " entries" if kind == "array" else ""
         return f"{place} must {'have' if unit else 'be'} at {'least' if sign == '>=' else 'most'} {limit}{unit}."
     expected, _, rest = what.removeprefix("Expected ").partition("`,")
-    kinds = [_KINDS.get(kind, kind) for kind in expected.strip("`").split(" | ") if kind not in ("null", "float")]
+    named = expected.strip("`").split(" | ")
+    kinds = [_KINDS.get(kind, kind) for kind in named if kind not in ("null", "float")]
+    if "int" in named and rest.endswith("got `float`"):
+        kinds[kinds.index(_KINDS["int"])], rest = "a whole number", " a fraction"
     if " of length" in expected:
         kind, _, length = expected.partition(" of length <= ")
         return f"{place} must be {_KINDS.get(kind.strip('`'), kind)} of at most {length} characters or fields."

@@ -184,7 +184,7 @@ def _rows(annotation: Any, value: Any, path: Path, *, text: str, section: str) -
         unknown = re.findall(r"unknown field `([^`]+)`", said)
         where = f"{path}:{_line_in_rows(text, section, [*steps, *(('', key) for key in unknown)])}: {section}"
         found = _annotation_at(annotation, steps)
-        hint = _closest(unknown[0], _names(found)) if unknown else _allowed(found)
+        hint = _closest(unknown[0], _names(_bare(found))) if unknown else _allowed(found)
         raise SettingsError(f"{where}: {said[:1].lower()}{said[1:]}{hint}") from error
     return value
 
@@ -194,7 +194,7 @@ def _annotation_at(annotation: Any, steps: Iterable[tuple[str, str]]) -> Any:
     for index, key in steps:
         annotation = _bare(annotation)
         annotation = get_args(annotation)[0] if index else get_type_hints(annotation, include_extras=True)[key]
-    return _bare(annotation)
+    return annotation
 
 
 def _bare(annotation: Any) -> Any:
@@ -209,7 +209,10 @@ def _names(row: Any) -> list[str]:
 
 def _allowed(annotation: Any) -> str:
     """The values of a choice, as the end of a message."""
-    return f"; use {' or '.join(get_args(annotation))}" if get_origin(annotation) is Literal else ""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    number = ["a whole number"] if words and any(_bare(kind) is int for kind in kinds) else []
+    return f"; use {' or '.join([*number, *words])}" if words else ""
 
 
 def _line_in_rows(text: str, section: str, steps: Iterable[tuple[str, str]]) -> int:

@@ -224,6 +224,8 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     total_timeout_s: Seconds | None = None
 
 
+# What the Platform API takes: a number of 64 bits in the database, with room to count on.
+Bound = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000_000)] | Literal["unlimited"]
 Scopes = Literal["key", "attachment", "addon", "app", "model"]
 
 
@@ -233,10 +235,10 @@ class LimitDefault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     scope: Scopes
     model: str | None = None
-    requests_per_minute: Positive | None = None
-    tokens_per_minute: Positive | None = None
-    concurrent_requests: Positive | None = None
-    max_tokens: Positive | None = None
+    requests_per_minute: Bound | None = None
+    tokens_per_minute: Bound | None = None
+    concurrent_requests: Bound | None = None
+    max_tokens: Bound | None = None
 
 
 class BudgetDefault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

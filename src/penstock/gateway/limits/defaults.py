@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 import msgspec
 
 from penstock.domain.catalogue import Catalogue, Model
-from penstock.domain.limits import Budget, Limits, Scope
+from penstock.domain.limits import UNLIMITED, Budget, Limits, Scope
 from penstock.domain.money import nanos
 from penstock.settings.tree import BudgetDefault, LimitDefault, LimitsSettings
 
@@ -56,10 +56,7 @@ def defaults(
     """The rows, made ready to be looked up. Rows must have been checked (app/serving/defaults.py)."""
     by_place = {
         (Scope(row.scope), model_id(catalogue, row.model)): Limits(
-            requests_per_minute=row.requests_per_minute,
-            tokens_per_minute=row.tokens_per_minute,
-            concurrent_requests=row.concurrent_requests,
-            max_tokens=row.max_tokens,
+            **{name: _bound(getattr(row, name)) for name in Limits.__struct_fields__}
         )
         for row in limits
     }
@@ -84,6 +81,10 @@ def defaults(
         # Those that name a model first: in the scope model they are nearer than those of any model.
         budgets={scope: tuple(sorted(rows, key=lambda row: not row.model)) for scope, rows in by_scope.items()},
     )
+
+
+def _bound(said: int | str | None) -> int | None:
+    return UNLIMITED if isinstance(said, str) else said
 
 
 def model_id(catalogue: Catalogue, name: str | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from penstock.cli import output
-from penstock.cli.client import Platform, segment
+from penstock.cli.client import Platform, PlatformError, segment
 from penstock.cli.commands.limits.objects import Place, cells, default_cells, in_order, on_object
 from penstock.cli.options import all_option, app_option, json_option, with_platform
 from penstock.cli.output import action
@@ -76,7 +76,14 @@ def set_limits(
     if not asked:
         raise click.UsageError(f"Name a limit: {', '.join('--' + name.replace('_', '-') for name in _TITLES)}.")
     with action(f"Setting limits of {place.label}") as running:
-        made = platform.patch(place.path("limits"), {**place.body, **asked})
+        try:
+            made = platform.patch(place.path("limits"), {**place.body, **asked})
+        except PlatformError as error:
+            # Where there is no row, the defaults hold, which is what was asked for.
+            if error.resource != "limit" or any(value is not None for value in asked.values()):
+                raise
+            running.done = "done, the defaults hold"
+            return
         running.done = f"done, {_said(made)}"
 
 

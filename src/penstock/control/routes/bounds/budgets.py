@@ -41,6 +41,7 @@ from penstock.web.api import Doc, Reply, Request, Route
 
 _PERIODS: tuple[Period, ...] = ("day", "week", "month", "total")
 _AMOUNT = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?", re.ASCII)
+_LARGER = re.compile(r"0*[1-9][0-9]{9,}(\.[0-9]*)?", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _ALERTS = (50, 80, 100)
 _CHOSEN = {
@@ -274,12 +275,15 @@ class BudgetRoutes:
 
 def _checked(asked: NewBudget | NewModelBudget) -> _Wanted:
     """What is asked for. Raises ApiError."""
+    most = f"amount must be at most {money.shown(money.MAX_NANOS)}."
     if not _AMOUNT.fullmatch(asked.amount):
+        if _LARGER.fullmatch(asked.amount):
+            raise invalid(most)
         raise invalid('amount must be text such as "12.50", with at most 9 digits after the point.')
     try:
         amount = money.nanos(Decimal(asked.amount))
     except ValueError:
-        raise invalid(f"amount must be at most {money.shown(money.MAX_NANOS)}.") from None
+        raise invalid(most) from None
     alerts = None if asked.alerts is None else tuple(sorted({*asked.alerts}))
     return _Wanted(amount, _period(asked.period), _currency(asked.currency), alerts)
 
