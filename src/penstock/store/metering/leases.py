@@ -225,7 +225,7 @@ class _Turn:
             .where(row.counter.in_(latest))
             .group_by(row.counter)
         )
-        rows = self._connection.execute(query).all()
+        rows: Sequence[Any] = self._connection.execute(query).all()
         if late := [row[0] for row in rows if row[-1] > latest[row[0]] + _BEHIND_S]:
             for id_ in sorted(late):
                 these = (row.counter == id_, row.expires_s > latest[id_])
