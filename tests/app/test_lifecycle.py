@@ -251,21 +251,6 @@ def test_children_end_by_themselves_when_the_supervisor_is_killed(tmp_path: Path
     until(lambda: not [pid for pid in family if is_alive(pid)], "children outlive the supervisor")
 
 
-def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
-    with running(tmp_path / "home", *NO_ENGINE, "--workers", "2") as server:
-        before = set(descendants(server.process.pid))
-        os.kill(min(before), signal.SIGKILL)
-        until(lambda: len(set(descendants(server.process.pid)) - before) == 1, "no new worker")
-        until(lambda: healthy(server), "the gateway does not answer")
-
-
-def healthy(server: Server) -> bool:
-    try:
-        return httpx.get(f"{server.gateway}/healthz", timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
 def test_a_start_while_the_port_is_free_again_is_not_hindered_by_old_connections(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with running(home, *NO_ENGINE) as server:
