@@ -147,7 +147,7 @@ class Storm:
 
     def is_running(self) -> bool:
         """Whether there is a server."""
-        return self.server is not None and self.server.process.poll() is None
+        return "server" in vars(self) and self.server.process.poll() is None
 
     def start(self, *, workers: int = 2, price: int = PRICE) -> Server:
         """A server on this home."""
@@ -163,7 +163,11 @@ class Storm:
                 stdout=out,
                 stderr=out,
             )
-        ready = wait_ready(process, self.home, self._log)
+        try:
+            ready = wait_ready(process, self.home, self._log)
+        except AssertionError:
+            process.terminate()
+            raise
         self.server = Server(self.home, ready["gateway"].rstrip("/"), ready["control"].rstrip("/"), process, self._log)
         return self.server
 
