@@ -235,15 +235,7 @@ class Storm:
 
     def workers(self) -> list[int]:
         """The gateway workers: those that write to a journal."""
-        found = []
-        for pid in descendants(self.server.process.pid):
-            with contextlib.suppress(OSError):
-                for link in Path(f"/proc/{pid}/fd").iterdir():
-                    written = link.lstat().st_mode & 0o200
-                    if written and str(link.readlink()).startswith(str(self.home / "journal")):
-                        found.append(pid)
-                        break
-        return found
+        return [pid for pid in descendants(self.server.process.pid) if self._writes_journal(pid)]
 
     @contextmanager
     def clients(self, count: int = 6) -> Iterator[None]:
@@ -284,13 +276,25 @@ class Storm:
         with self.database() as db:
             return LedgerStore(db).head()[0]
 
+    def _writes_journal(self, pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                # Whatever else it has open may be closed meanwhile.
+                with contextlib.suppress(OSError):
+                    written = link.lstat().st_mode & 0o200
+                    if written and str(link.readlink()).startswith(str(self.home / "journal")):
+                        return True
+        return False
+
     def _with_open(self, name: str) -> set[int]:
         """The server's processes that have this file of the home open."""
         found = set()
         for pid in descendants(self.server.process.pid):
             with contextlib.suppress(OSError):
-                if any(str(link.readlink()) == str(self.home / name) for link in Path(f"/proc/{pid}/fd").iterdir()):
-                    found.add(pid)
+                for link in Path(f"/proc/{pid}/fd").iterdir():
+                    with contextlib.suppress(OSError):
+                        if str(link.readlink()) == str(self.home / name):
+                            found.add(pid)
         return found
 
     def _ask_on(self, dice: random.Random) -> None:
