@@ -75,6 +75,9 @@ class MemoryLeases:
     def frees_in_s(self, counter: Counter) -> float | None:
         return self.seconds
 
+    def on_hold(self, counter: Counter) -> tuple[int, int]:
+        return self.used.get(counter.id, 0), 0
+
     async def follow(self) -> None:
         await asyncio.Event().wait()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from penstock.domain.catalogue import Model, Rate
 from penstock.domain.limits import Scope, Shared
-from penstock.domain.money import worst_price
+from penstock.domain.money import shown, worst_price
 from penstock.gateway.limits.bounds import EFFORTS, Pricing, bounds, input_bound
 from penstock.gateway.routing.window import estimate
 from penstock.gateway.wire import parse_chat
@@ -45,6 +45,12 @@ async def spends(exchange: Exchange) -> None:
 
 def message(answer: Answered) -> str:
     return str(json.loads(answer.body)["message"])
+
+
+def least(max_tokens: int) -> str:
+    """What the lab's request needs at least, in money: its prompt's bound and one token."""
+    size = len(json.dumps(CHAT | {"max_tokens": max_tokens}).encode())
+    return shown((size + 64 * len(CHAT["messages"]) + 1024) * 3_000 + 15_000)
 
 
 def spent(limits: Governed) -> dict[str, int]:
@@ -108,11 +114,13 @@ def test_what_is_left_of_a_budget_caps_the_answer_and_then_refuses(tmp_path: Pat
             assert json.loads(capped.body)["choices"][0]["finish_reason"] == "length"
             assert limits.open_units() == {}
             limits.leases.spent["b:app-month:2026-11-01"] = 9_000_000
-            limits.leases.seconds = None
             refused = await it.ask(max_tokens=1000)
             assert (refused.status, refused.code) == (429, "budget_exceeded")
-            assert message(refused).startswith("The app shop may spend 0.01 USD a month; of that 0.001 is left")
-            assert message(refused).endswith("It begins anew on 2026-12-01 (UTC), in 648000 s.")
+            assert message(refused).startswith(
+                "The app shop may spend 0.01 USD a month; of that 0.001 USD is left, and "
+            )
+            anew = "It begins anew at 2026-12-01T00:00Z, in 648000 s; the operator can raise it."
+            assert message(refused).endswith(f"this request needs {least(1000)} USD at least. {anew}")
             assert refused.headers["retry-after"] == "648000"
             assert refused.headers["x-should-retry"] == "false"
             assert len(it.records()) == 2
@@ -128,18 +136,35 @@ def test_money_that_open_requests_hold_is_worth_a_short_wait(tmp_path: Path) -> 
         async with lab(tmp_path, {"a": script}, governor=limits, principals={KEY: who}, price=PRICE) as it:
             first = it.start(max_tokens=1000)
             await until(lambda: it.upstreams["a"].requests == 1)
-            limits.leases.seconds = 1.5
             refused = await it.ask(max_tokens=1000)
-            assert (refused.status, refused.headers["retry-after"]) == (429, "2")
+            assert (refused.status, refused.headers["retry-after"]) == (429, "1")
             assert refused.headers["x-should-retry"] == "true"
-            assert "Requests that are open hold the rest" in message(refused)
+            (held,) = limits.open_units().values()
+            said = f"Requests that are open, or have just ended, hold {shown(held)} USD: try again when one has ended."
+            assert message(refused).endswith(said)
             await first.hang_up()
             assert (await it.ask(max_tokens=1000)).status == 200
             limits.leases.spent["b:app-total:"] = 20_000_000
-            limits.leases.seconds = None
             never = await it.ask(max_tokens=1000)
             assert never.headers["x-should-retry"] == "false"
             assert message(never).endswith("It does not begin anew: the operator can raise it.")
+
+    run(test)
+
+
+@pytest.mark.parametrize("period", ["day", "total"])
+def test_a_request_that_no_unused_budget_holds_is_told_so_and_what_it_needs(tmp_path: Path, period: Any) -> None:
+    async def test() -> None:
+        limits = Governed()
+        who = principal(budgets=[budget("0.003", period=period)])
+        async with lab(
+            tmp_path, {"a": in_turn(stalls, spends)}, governor=limits, principals={KEY: who}, price=PRICE
+        ) as it:
+            refused = await it.ask(max_tokens=1)
+            assert (refused.code, refused.headers["x-should-retry"]) == ("budget_exceeded", "false")
+            assert f"this request needs {least(1)} USD at least" in message(refused)
+            never = "Even unused the budget is too small for it: waiting never helps, the operator can raise it."
+            assert message(refused).endswith(never)
 
     run(test)
 

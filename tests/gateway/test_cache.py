@@ -234,6 +234,15 @@ def test_what_is_cached_can_be_read_by_who_knows_the_request_alone(tmp_path: Pat
     assert b"a-secret-question" not in stored
 
 
+@pytest.mark.parametrize("said", [b"ttl=1001", b"ttl=999999999999", b"ttl=" + b"9" * 5000])
+def test_a_longer_time_than_the_bound_counts_as_the_bound(said: bytes) -> None:
+    wish = read_wish(said, Policy(), ChatRequest(model="m", messages=[]), max_ttl_s=1000)
+    assert wish is not None
+    assert wish.ttl_s == 1000
+    with pytest.raises(PenstockError, match=r"at most 1000 count \(cache.max_ttl_s\)"):
+        read_wish(b"ttl=0", Policy(), ChatRequest(model="m", messages=[]), max_ttl_s=1000)
+
+
 @pytest.mark.parametrize("said", ["", "yes", "ttl=0", "ttl=-1", "ttl=1.5", "ttl=", "on, off"])
 def test_a_malformed_header_is_refused_by_name(tmp_path: Path, said: str) -> None:
     async def test() -> None:

@@ -84,7 +84,8 @@ def test_tokens_are_reserved_by_estimate_and_settle_to_what_was_used(tmp_path: P
             limits.leases.used[counter] = 90
             refused = await it.ask()
             assert (refused.status, refused.code) == (429, "rate_limit_exceeded")
-            assert message(refused) == f"{WHO[scope]} may use 100 tokens a minute; this limit frees in 12 s."
+            told = f"may use 100 tokens a minute; 10 are left and the prompt counts as about {reserved}"
+            assert message(refused) == f"{WHO[scope]} {told}; this limit frees in 12 s."
 
     run(test)
 

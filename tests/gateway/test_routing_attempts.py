@@ -360,6 +360,10 @@ def test_all_pauses_are_drawn_below_a_bound_that_doubles(tmp_path: Path) -> None
     assert failures.pause(Board(tmp_path, dice=LeastDice()))[0] == 0.0
 
 
+def test_where_no_upstream_was_called_nothing_is_estimated() -> None:
+    assert Tally().final_usage() == Usage()
+
+
 def test_a_usage_without_its_final_counts_keeps_the_input_and_counts_the_deltas() -> None:
     tally = Tally()
     tally.output_tokens = 5

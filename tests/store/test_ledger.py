@@ -29,6 +29,7 @@ from penstock.store.governance import (
     price_versions,
 )
 from penstock.store.keeping.expiry import drop_expired
+from penstock.store.metering.alerts import Crossed
 from penstock.store.metering.ledger import LedgerStore
 from penstock.store.metering.seals import DAY_SUMS
 from penstock.store.metering.spending import add_spent
@@ -200,22 +201,21 @@ def test_money_that_is_spent_is_no_longer_held(db: Database, ledger: LedgerStore
 
 
 def test_a_crossed_threshold_is_an_audit_event_of_the_same_transaction(db: Database) -> None:
-    class Crossed(msgspec.Struct):
-        budget: Budget
-        percent: int
-        starts_on: str
-
     budget = Budget(id="b", scope=Scope.APP, subject_id="app", period="day", amount_nanos=40)
+    crossed = Crossed(budget=budget, percent=50, starts_on=NOW, spent_nanos=20)
 
     def spend(_connection: Any, entries: Any) -> list[Crossed]:
-        return [Crossed(budget, 50, NOW)] if any(one.request_id == "req_1" for one in entries) else []
+        return [crossed] if any(one.request_id == "req_1" for one in entries) else []
 
     ledger = LedgerStore(db, spend=spend, audit=AuditStore(db).add)
     assert [crossing.percent for crossing in ledger.append([entry(1)]).crossed] == [50]
     assert ledger.append([entry(1), entry(2)]).crossed == ()
     (event,) = AuditStore(db).list()
     assert (event.action, event.object_id, event.after) == (
-        "budget.alert", "b", {"percent": 50, "period": "day", "starts_on": NOW}
+        "budget.alert", "b", {
+            "percent": 50, "refuses": False, "amount": "0.00000004", "spent": "0.00000002", "currency": "USD",
+            "period": "day", "starts_on": NOW, "model": None,
+        },
     )  # fmt: skip
 
 

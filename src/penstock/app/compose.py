@@ -24,6 +24,7 @@ from penstock.store.keeping.answers import AnswerStore
 from penstock.store.keeping.contents import ContentStore
 from penstock.store.metering.governance import GovernanceStore
 from penstock.store.metering.leases import LeaseStore
+from penstock.store.nouns.audit import AuditStore
 from penstock.store.nouns.keys import KeyStore
 
 
@@ -39,7 +40,7 @@ class GatewayParts:
         self.board = Board(Home(settings.home).run)
         limits = settings.limits
         self.leases = Leases(
-            LeaseStore(self.db),
+            LeaseStore(self.db, audit=AuditStore(self.db).add),
             self.journal.holder,
             lease_s=limits.lease_s,
             money_lease_s=limits.money_lease_s,

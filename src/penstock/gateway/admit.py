@@ -70,7 +70,9 @@ class Tally:
         if self.first_event_ms is None and self.usage is None:
             if (found := under_way(self.trail)) is None:
                 read = self.prompt_tokens() if left and calling(self.trail) else 0
-                return Usage(input_tokens=read, output_tokens=self.output_tokens, estimated=True)
+                # Where nobody was called nothing was estimated: it is known that there is nothing.
+                counted = self.output_tokens > 0 or bool(self.trail.attempts)
+                return Usage(input_tokens=read, output_tokens=self.output_tokens, estimated=counted)
             # Cut before anything could be shown: what the upstream thought by then counts.
             self.trail.told, produced = found
             self.output_tokens, self.usage, self.raw_usage = produced.tokens, produced.usage, produced.raw_usage

@@ -88,7 +88,7 @@ async def run_line(
     allowance = line.governor.allowance(principal, model)
     if allowance is not None:
         out.limited(allowance)
-        held = allowance.hold(parsed) or await allowance.obtain(parsed)
+        held = allowance.hold(parsed) or await allowance.obtain(parsed, request_id)
         parsed = _bounded(held, parsed, out)
     record = admitted(principal, parsed.chat, model, request_id=request_id, held=held, charge_id=origin.charge_id)
     admission = admit(record, model, journal=line.journal, recent=line.recent, held=held)

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.5
 # That many counters in one transaction of the store, each of them locked.
 ASKS_AT_ONCE = 128
-# An idle permit of which there are no more goes back so soon, unless the next request takes it.
+# An idle permit, or money, of which there is no more goes back so soon, unless the next request takes it.
 _LINGER_S = 0.05
 # While the store does not answer it is tried so often.
 _PROBE_S = 0.25
@@ -96,6 +96,7 @@ class Leases:
             return self._take_rest(held, now, least)
         if self._closed or self._failed_at is not None:
             return self._without_store(held, units, now)
+        held.wanted(units)
         waiter = Waiter(units, least, asyncio.get_running_loop().create_future())
         held.waiting.append(waiter)
         self._urgent[counter.id] = held
@@ -114,9 +115,8 @@ class Leases:
             return
         held = self._slices.get(counter.id) or self._slice(counter)
         held.put_back(units, now=self._clock(), age_s=age_s)
-        if counter.kind == "permit" and not held.left and not held.lingers:
-            held.lingers = True
-            asyncio.get_running_loop().call_later(_LINGER_S, self._hand_over, held)
+        if held.left < held.short:
+            self._linger(held)
 
     def correct(self, counter: Counter, units: int, *, age_s: float = 0.0) -> None:
         """A rate's use turned out so many units larger (smaller when negative) than what was taken ``age_s`` ago. It
@@ -131,7 +131,10 @@ class Leases:
     def spend(self, counter: Counter, held: int, spent: int) -> None:
         """Of money that was held, so much is spent and the rest is free again. The ledger takes the spent part off this
         worker's slice when it has the entry."""
-        (self._slices.get(counter.id) or self._slice(counter)).spend(held, spent)
+        its = self._slices.get(counter.id) or self._slice(counter)
+        its.spend(held, spent)
+        if its.left < its.short:
+            self._linger(its)
 
     def left(self, counter: Counter) -> tuple[int, float]:
         """About how many units are left for this worker and in the store together, and after how many seconds the
@@ -148,6 +151,12 @@ class Leases:
         held = self._slices.get(counter.id)
         return held.frees_in_s(self._clock()) if held else None
 
+    def on_hold(self, counter: Counter) -> tuple[int, int]:
+        """Of a budget that refused, how much requests may give back that are open, or have just ended: in all, and at
+        other workers, whose idle money is in it for a moment."""
+        held = self._slices.get(counter.id)
+        return (held.on_hold, held.held_elsewhere) if held else (0, 0)
+
     async def follow(self) -> None:
         """Renew, report and give back every half second until cancelled."""
         while True:
@@ -160,6 +169,7 @@ class Leases:
         for start in range(0, len(slices), _LOOKED_AT_ONCE):
             now = self._clock()
             for id_, held in slices[start : start + _LOOKED_AT_ONCE]:
+                held.tick()
                 if held.is_due(now):
                     self._due[id_] = held
                 elif held.is_idle(now):
@@ -218,6 +228,11 @@ class Leases:
             raise _unavailable()
         held.admit(units)
         return units
+
+    def _linger(self, held: Slice) -> None:
+        if not held.lingers:
+            held.lingers = True
+            asyncio.get_running_loop().call_later(_LINGER_S, self._hand_over, held)
 
     def _hand_over(self, held: Slice) -> None:
         held.lingers = False

@@ -15,6 +15,7 @@ from typing import Protocol
 from penstock.domain.ledger import LedgerEntry
 from penstock.ledger.entries import Join, Made
 from penstock.ledger.files import JournalFile, Reader, is_unlocked, list_files
+from penstock.store.metering.alerts import tell
 from penstock.store.metering.ledger import Appended
 
 _log = logging.getLogger("penstock.ledger")
@@ -235,9 +236,5 @@ def _append(ledger: Ledger, holder: str, made: Sequence[Made]) -> int:
     """How many were new."""
     money = {one.entry.request_id: one.money for one in made if one.money}
     appended = ledger.append([one.entry for one in made], holder=holder, money=money)
-    for crossing in appended.crossed:
-        budget = crossing.budget
-        whose = f"{budget.scope} {budget.subject_id}" + (f", model {budget.model}" if budget.model else "")
-        said = "the budget of %s has reached %d %% of its %s"
-        _log.warning(said, whose, crossing.percent, f"{budget.period} {crossing.starts_on}".strip())
+    tell(appended.crossed)
     return appended.inserted

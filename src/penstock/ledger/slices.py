@@ -17,6 +17,8 @@ REFUSED_S = 0.25
 _RENEW_S = 1.0
 _RENEW_MONEY_S = 5.0
 _TOLD_S = 0.4
+# A budget with less left than for so many requests is sliced by what is needed: no worker has any of it in stock.
+_PLENTY = 8
 # A use this old has as good as left the window: taking it off later would take off another one.
 _FORGIVEN_S = MINUTE_S - 5.0
 
@@ -35,16 +37,17 @@ class Waiter:
 class Slice:
     """``free`` units may be taken until ``until``; below zero they are owed. ``used`` counts what was taken since the
     last ask: of a rate it is told, else it only shows activity. ``size`` is what is held of permits and money: free or
-    in use. ``asked`` is the ask that has no answer yet."""
+    in use. ``asked`` is the ask that has no answer yet. With less than ``short`` left in the store, what is free goes
+    back as soon as no request takes it: others may be waiting for it."""
 
     __slots__ = (
         "_asked_forgiven_until",
         "_first_asked_at",
         "_forgiven_until",
-        "_held",
         "_holds",
+        "_quiet",
         "_returned",
-        "_spent",
+        "_seen",
         "_stock",
         "asked",
         "asked_at",
@@ -53,11 +56,13 @@ class Slice:
         "free",
         "frees_at",
         "full_at",
+        "held_elsewhere",
         "left",
         "limit",
         "lingers",
         "refused_least",
         "refused_until",
+        "short",
         "size",
         "until",
         "used",
@@ -70,7 +75,9 @@ class Slice:
         self.free = self.used = self.size = 0
         self.until = self.asked_at = float("-inf")
         self.asked: LeaseAsk | None = None
-        self.dirty = self.lingers = False
+        self.dirty = self.lingers = self._quiet = False
+        self._seen = -1
+        self.short = 1 if counter.kind == "permit" else 0
         self.waiting: deque[Waiter] = deque()
         self.refused_until = float("-inf")
         self.refused_least = 0
@@ -78,7 +85,7 @@ class Slice:
         self.left = counter.limit
         self.frees_at: float | None = None
         self.full_at = float("-inf")
-        self._holds = self._spent = self._held = 0
+        self._holds = self.held_elsewhere = 0
         self._returned = self._stock = 0
         self._first_asked_at = 0.0
         # Until when what is given back may be told, and what was in the ask that has no answer.
@@ -133,6 +140,15 @@ class Slice:
         self.used += units
         self.dirty = True
 
+    def wanted(self, units: int) -> None:
+        """A caller needs so many, more than are free."""
+        if self.counter.kind == "money":
+            self.short = 2 * units
+
+    def tick(self) -> None:
+        """Half a second has passed: money that nobody took from in it is idle."""
+        self._quiet, self._seen = self.used == self._seen, self.used
+
     def is_due(self, now: float) -> bool:
         """Whether there is something to tell the store, though nobody waits."""
         if self.asked is not None or self.dirty or self._returned:
@@ -144,7 +160,7 @@ class Slice:
             return bool(self.used or self.free)
         if self.counter.kind == "permit":
             return self.free > 0 or (since >= _RENEW_S and bool(self.size or self._holds))
-        return (self.free > 0 and not self.used) or (since >= _RENEW_MONEY_S and bool(self.size or self._holds))
+        return (self.free > 0 and self._idles) or (since >= _RENEW_MONEY_S and bool(self.size or self._holds))
 
     def is_idle(self, now: float) -> bool:
         """Whether it can be forgotten: nothing is held, owed or waited for, nor was lately."""
@@ -183,6 +199,7 @@ class Slice:
         )
         self.asked_at = self._first_asked_at = now
         self.used = self._returned = 0
+        self._seen = -1
         self._asked_forgiven_until, self._forgiven_until = self._forgiven_until, float("inf")
         self.dirty = False
         return self.asked
@@ -201,7 +218,7 @@ class Slice:
             if asked.counter.kind == "money":
                 self._returned += grant.granted
         self.until = until
-        self.left, self._holds, self._spent, self._held = grant.left, grant.holds, grant.spent, grant.held
+        self.left, self._holds, self.held_elsewhere = grant.left, grant.holds, grant.held
         self.full_at = now + grant.full_in_s
         if asked.wants:
             self.frees_at = None if grant.frees_in_s is None else now + grant.frees_in_s
@@ -236,7 +253,12 @@ class Slice:
         if self.counter.kind != "money":
             return None if self.frees_at is None else max(0.0, self.frees_at - now)
         # Held by requests under way, which rarely spend all that they hold.
-        return _RENEW_S if self._spent + max(self.refused_least, 1) <= self.limit else None
+        return _RENEW_S if self.free + self.left + self.on_hold >= max(self.refused_least, 1) else None
+
+    @property
+    def on_hold(self) -> int:
+        """Money that requests have here and that other workers have: it may come back."""
+        return max(0, self.size - self.free) + self.held_elsewhere
 
     def _give(self, waiter: Waiter, units: int) -> None:
         self.free -= units
@@ -253,10 +275,13 @@ class Slice:
     def _restock(self, needs: int) -> int:
         """How much more than is needed to ask for. The stock doubles each time that it did not suffice; what is idle
         goes back, and so does all that others may be waiting for."""
+        if self.waiting and self.counter.kind == "money" and self.left < _PLENTY * self.short // 2:
+            self._stock = 0
+            return 0
         if self.waiting:
             self._stock = min(max(2 * self._stock, needs), max(self.limit, 0))
             return self._stock
-        if not self.used or (self.counter.kind == "permit" and not self.left):
+        if self._idles or self.left < self.short:
             self._stock //= 2
             if self.free > 0:
                 self.forfeit()
@@ -266,6 +291,10 @@ class Slice:
         if self.free > self._stock:
             self._shed(self.free - self._stock)
         return self._stock - self.free if self.counter.kind == "rate" and 2 * self.free < self._stock else 0
+
+    @property
+    def _idles(self) -> bool:
+        return not self.used or (self.counter.kind == "money" and self._quiet and self.used == self._seen)
 
     def _shed(self, units: int) -> None:
         self.free -= units

@@ -4,6 +4,8 @@ The fast path takes from the worker's leases in memory and waits for nothing; wh
 slow path asks the store. What is held is settled exactly once, or put back.
 """
 
+import asyncio
+import functools
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,13 +17,19 @@ from penstock.gateway.limits import refusals
 from penstock.gateway.limits.bounds import Bounds, Pricing, bounds, input_bound, input_estimate
 from penstock.gateway.limits.defaults import Defaults
 from penstock.gateway.limits.headers import RateHeaders
+from penstock.gateway.limits.noted import RefusalLog
 from penstock.gateway.limits.rules import Rule, Rules, rules_for
 from penstock.gateway.limits.shared import SharedRules
 from penstock.gateway.wire import Parsed, with_max_tokens
 from penstock.ledger.leases import Leases
+from penstock.ledger.slices import REFUSED_S
 
 _MAX_KNOWN = 50_000
 _INSTANT_S = 0.001
+# Other workers give back what is idle within a second: so long it is asked for again, whenever a refusal is forgotten.
+_ROUNDS = 5
+_ROUND_S = REFUSED_S + 0.05
+_MOST_PATIENT = 64
 
 
 class Governor:
@@ -35,6 +43,7 @@ class Governor:
         self._defaults = defaults
         self._clock = clock
         self._seen = shared.now
+        self.refused = RefusalLog()
         self._known: dict[tuple[str, str], tuple[Principal, Allowance | None]] = {}
 
     def allowance(self, principal: Principal, model: Model) -> "Allowance | None":
@@ -54,7 +63,8 @@ class Governor:
         allowance = None
         if rules is not None:
             assumed = self._defaults.assumed_output_tokens
-            allowance = Allowance(self._leases, model, rules, assumed=assumed, clock=self._clock)
+            note = functools.partial(self.refused.note, principal, model.id)
+            allowance = Allowance(self._leases, model, rules, assumed=assumed, clock=self._clock, note=note)
         self._known.pop((principal.key_id, model.id), None)
         self._known[principal.key_id, model.id] = principal, allowance
         if len(self._known) > _MAX_KNOWN:
@@ -65,6 +75,10 @@ class Governor:
 def governor(leases: Leases, shared: SharedRules, defaults: Defaults) -> Governor:
     """The governor of a worker, by the wall clock."""
     return Governor(leases, shared, defaults)
+
+
+# Has the log told of a refusal, with the request's id.
+Note = Callable[[PenstockError, str], None]
 
 
 class _Need(NamedTuple):
@@ -83,10 +97,13 @@ _ONE = _Need()
 class Allowance:
     """What one principal may do with one model. ``hold`` is for the hot path, ``obtain`` for when that has nothing."""
 
-    __slots__ = ("_assumed", "_clock", "_model", "_money_ids", "_plain", "_pricing", "headers", "leases", "rules")
+    __slots__ = (
+        "_assumed", "_clock", "_model", "_money_ids", "_note", "_patient", "_plain", "_pricing", "headers", "leases",
+        "rules",
+    )  # fmt: skip
 
     def __init__(
-        self, leases: Leases, model: Model, rules: Rules, *, assumed: int, clock: Callable[[], float] = time.time
+        self, leases: Leases, model: Model, rules: Rules, *, assumed: int, clock: Callable[[], float], note: Note
     ) -> None:
         self.leases = leases
         self.rules = rules
@@ -96,12 +113,16 @@ class Allowance:
         self._assumed = assumed if rules.money else None
         self._pricing = Pricing(model.rate) if rules.money and model.rate else None
         self._money_ids = tuple(rule.counter.id for rule in rules.money)
+        self._note = note
+        self._patient = 0
         self._plain = not (rules.tokens or rules.money or rules.max_tokens)
 
     def hold(self, parsed: Parsed) -> "Held | None":
-        """Take everything that the request needs out of memory, or nothing: then None. Never waits. Raises
-        PenstockError max_tokens_exceeded."""
-        held = Held(self, _ONE if self._plain else self._need(parsed))
+        """Take everything that the request needs out of memory, or nothing: then None. Never waits."""
+        try:
+            held = Held(self, _ONE if self._plain else self._need(parsed))
+        except PenstockError:
+            return None  # ``obtain`` raises it, and has it noted
         if self._take(held):
             return held
         held.release()
@@ -128,10 +149,17 @@ class Allowance:
                 held.budgets += 1
         return True
 
-    async def obtain(self, parsed: Parsed) -> "Held":
+    async def obtain(self, parsed: Parsed, request_id: str = "") -> "Held":
         """The same, asking the store for what is not in memory. Raises PenstockError concurrency_limit_exceeded,
         rate_limit_exceeded, budget_exceeded, max_tokens_exceeded, limits_unavailable; nothing is held then, nor when
-        the wait is cancelled."""
+        the wait is cancelled. The log is told of a refusal, by the request's id."""
+        try:
+            return await self._obtain(parsed)
+        except PenstockError as error:
+            self._note(error, request_id)
+            raise
+
+    async def _obtain(self, parsed: Parsed) -> "Held":
         held = Held(self, _ONE if self._plain else self._need(parsed))
         rules = self.rules
         try:
@@ -145,7 +173,8 @@ class Allowance:
                 held.requests += 1
             for rule in rules.tokens:
                 if not await self._one(rule, held.need.tokens):
-                    raise refusals.too_fast(rule, self.leases.frees_in_s(rule.counter))
+                    left, frees_in_s = self.leases.left(rule.counter)[0], self.leases.frees_in_s(rule.counter)
+                    raise refusals.too_many(rule, frees_in_s, left=left, needs=held.need.tokens)
                 held.rates += 1
             if held.need.money:
                 await self._hold_money(held)
@@ -163,7 +192,7 @@ class Allowance:
         for rule in self.rules.money:
             got = held.money
             if not leases.take(rule.counter, got):
-                got = await leases.obtain(rule.counter, held.money, least=need.least)
+                got = await self._money(rule, held.money, need.least)
                 if not got:
                     raise self._refused(rule, held)
             if got < held.money:
@@ -178,15 +207,27 @@ class Allowance:
             if tokens is not None:
                 held.bounds = need.bounds.within(tokens)
 
+    async def _money(self, rule: Rule, units: int, least: int) -> int:
+        """Of one budget; asks again for a moment where other workers hold what is missing, which may be idle there."""
+        leases, counter = self.leases, rule.counter
+        got = await leases.obtain(counter, units, least=least)
+        if got or self._patient >= _MOST_PATIENT:
+            return got
+        self._patient += 1
+        try:
+            for _ in range(_ROUNDS - 1):
+                left, elsewhere = leases.left(counter)[0], leases.on_hold(counter)[1]
+                if got or not left < least <= left + elsewhere:
+                    break
+                await asyncio.sleep(_ROUND_S)
+                got = await leases.obtain(counter, units, least=least)
+        finally:
+            self._patient -= 1
+        return got
+
     def _refused(self, rule: Rule, held: "Held") -> PenstockError:
-        left, _ = self.leases.left(rule.counter)
-        return refusals.no_money(
-            rule,
-            left=left,
-            worst=held.need.least,
-            frees_in_s=self.leases.frees_in_s(rule.counter),
-            now=self._clock(),
-        )
+        left, on_hold = self.leases.left(rule.counter)[0], self.leases.on_hold(rule.counter)[0]
+        return refusals.no_money(rule, left=left, least=held.need.least, on_hold=on_hold, now=self._clock())
 
     def _need(self, parsed: Parsed) -> _Need:
         rules = self.rules

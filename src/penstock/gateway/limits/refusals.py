@@ -33,31 +33,44 @@ def no_permit(rule: Rule, frees_in_s: float | None) -> PenstockError:
 
 
 def too_fast(rule: Rule, frees_in_s: float | None) -> PenstockError:
-    """A rate of requests or of tokens is used up."""
-    limit = rule.counter.limit
-    what = f"use {_count(limit, 'token')}" if rule.counter.id.startswith("t:") else f"make {_count(limit, 'request')}"
+    """A rate of requests is used up."""
+    return _too_fast(rule, f"make {_count(rule.counter.limit, 'request')}", "", frees_in_s)
+
+
+def too_many(rule: Rule, frees_in_s: float | None, *, left: int, needs: int) -> PenstockError:
+    """A rate of tokens has fewer left than the prompt is estimated at."""
+    said = f"; {max(0, left)} are left and the prompt counts as about {needs}"
+    return _too_fast(rule, f"use {_count(rule.counter.limit, 'token')}", said, frees_in_s)
+
+
+def _too_fast(rule: Rule, may: str, said: str, frees_in_s: float | None) -> PenstockError:
     wait_s = min(_seconds(frees_in_s, _SOON_S), _WINDOW_S)
-    message = f"{_capital(rule.who)} may {what} a minute{_of(rule.model)}; this limit frees in {wait_s} s."
+    message = f"{_capital(rule.who)} may {may} a minute{_of(rule.model)}{said}; this limit frees in {wait_s} s."
     return PenstockError("rate_limit_exceeded", message, retry_after_s=wait_s)
 
 
-def no_money(rule: Rule, *, left: int, worst: int, frees_in_s: float | None, now: float) -> PenstockError:
-    """A budget does not hold what the request may cost. ``now`` is Unix time."""
+def no_money(rule: Rule, *, left: int, least: int, on_hold: int, now: float) -> PenstockError:
+    """A budget does not hold the ``least`` that the request may cost. ``on_hold`` is what requests may give back that
+    are open, or have just ended; ``now`` is Unix time."""
     budget = rule.counter.budget
     assert budget is not None
-    has = f"{_capital(rule.who)} may spend {shown(budget.amount_nanos)} {budget.currency} {_PERIODS[budget.period]}"
-    costs = f"of that {shown(max(0, left))} is left, and this request may cost {shown(worst)}"
+    money = budget.currency
+    has = f"{_capital(rule.who)} may spend {shown(budget.amount_nanos)} {money} {_PERIODS[budget.period]}"
+    costs = f"of that {shown(max(0, left))} {money} is left, and this request needs {shown(least)} {money} at least"
     said = f"{has}{_of(rule.model)}; {costs}."
-    if frees_in_s is not None:
-        wait_s = _seconds(frees_in_s, _SOON_S)
-        message = f"{said} Requests that are open hold the rest: try again when one has ended."
-        return PenstockError("budget_exceeded", message, retry_after_s=wait_s, should_retry=wait_s <= _WORTH_WAITING_S)
+    if least > budget.amount_nanos:
+        message = f"{said} Even unused the budget is too small for it: waiting never helps, the operator can raise it."
+        return PenstockError("budget_exceeded", message, retry_after_s=_DAY_S, should_retry=False)
+    if left + on_hold >= least:
+        held = f"Requests that are open, or have just ended, hold {shown(on_hold)} {money}"
+        message = f"{said} {held}: try again when one has ended."
+        return PenstockError("budget_exceeded", message, retry_after_s=_SOON_S, should_retry=True)
     if rule.frees_at is None:
         message = f"{said} It does not begin anew: the operator can raise it."
         return PenstockError("budget_exceeded", message, retry_after_s=_DAY_S, should_retry=False)
-    begins = datetime.fromtimestamp(rule.frees_at, UTC).date().isoformat()
+    begins = datetime.fromtimestamp(rule.frees_at, UTC).strftime("%Y-%m-%dT%H:%MZ")
     wait_s = _seconds(rule.frees_at - now, _SOON_S)
-    message = f"{said} It begins anew on {begins} (UTC), in {wait_s} s."
+    message = f"{said} It begins anew at {begins}, in {wait_s} s; the operator can raise it."
     return PenstockError(
         "budget_exceeded", message, retry_after_s=wait_s, should_retry=None if wait_s <= _WORTH_WAITING_S else False
     )

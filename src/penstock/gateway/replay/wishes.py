@@ -11,7 +11,8 @@ from penstock.domain.limits import Policy
 
 # For ``on`` where the app has no time of its own.
 DEFAULT_TTL_S = 3600
-_TTL = re.compile(rb"ttl=([1-9]\d{0,8})")
+_FOREVER_S = 10**12
+_TTL = re.compile(rb"ttl=([1-9]\d*)")
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -22,8 +23,8 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 def read_wish(header: bytes | None, policy: Policy, chat: ChatRequest, *, max_ttl_s: float) -> Wish | None:
-    """What the request wishes; None when the cache has no part in it. The header comes first. Raises PenstockError
-    invalid_request for a header that says nothing known."""
+    """What the request wishes; None when the cache has no part in it. The header comes first; an age above the bound is
+    the bound. Raises PenstockError invalid_request for a header that says nothing known."""
     ttl_s = policy.cache_ttl_s
     said = header.strip().lower() if header is not None else None
     if said == b"on":
@@ -33,9 +34,11 @@ def read_wish(header: bytes | None, policy: Policy, chat: ChatRequest, *, max_tt
     elif said is not None:
         found = _TTL.fullmatch(said)
         if found is None:
-            message = "The header Penstock-Cache takes on, off, or ttl= and whole seconds from 1, such as ttl=600."
+            takes = "on, off, or ttl= and whole seconds from 1, such as ttl=600"
+            message = f"The header Penstock-Cache takes {takes}; at most {max_ttl_s:g} count (cache.max_ttl_s)."
             raise PenstockError("invalid_request", message)
-        ttl_s = int(found[1])
+        # No more digits are read than a bound can have.
+        ttl_s = int(found[1]) if len(found[1]) <= 12 else _FOREVER_S
     return Wish(min(ttl_s, max_ttl_s), deterministic(chat)) if ttl_s else None
 
 

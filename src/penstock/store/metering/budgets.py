@@ -11,8 +11,9 @@ from penstock.domain.limits import Budget, Period, Scope, Spending, period_start
 from penstock.store.database import Database
 from penstock.store.errors import NotFoundError, RetryableError
 from penstock.store.governance import budget_periods, budgets, leases
+from penstock.store.metering.alerts import Audit, event_of, no_audit, tell
 from penstock.store.metering.revisions import touch
-from penstock.store.metering.spending import budget_of, open_period
+from penstock.store.metering.spending import budget_of, open_period, set_anew
 from penstock.store.metering.subjects import hold, hold_spending, of_app
 from penstock.store.paging import Page, cut
 
@@ -40,10 +41,12 @@ class DefaultName(NamedTuple):
 
 
 class BudgetStore:
-    """Budgets by id, or by what there is one of. A change makes gateway workers read again what it concerns."""
+    """Budgets by id, or by what there is one of. A change makes gateway workers read again what it concerns. ``audit``
+    is told of one that has reached a threshold of its alerts when it is set, in the same transaction."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, audit: Audit = no_audit) -> None:
         self._db = db
+        self._audit = audit
 
     def find(self, budget_id: str) -> Budget | None:
         """The budget of that id, or None."""
@@ -99,6 +102,7 @@ class BudgetStore:
         }
         with self._db.write() as connection:
             hold(connection, budget.scope, budget.subject_id)
+            before = connection.execute(_held(select(budgets.c.amount_nanos).where(_is(name)))).scalar()
             if connection.execute(update(budgets).where(_is(name)).values(values)).rowcount == 0:
                 named = {**name._asdict(), "scope": name.scope.value}
                 try:
@@ -106,7 +110,12 @@ class BudgetStore:
                 except exc.IntegrityError as error:
                     raise RetryableError from error
             made = budget_of(connection.execute(select(budgets).where(_is(name))).one())
-            open_period(connection, made, period_start(made.period, now))
+            starts_on = period_start(made.period, now)
+            open_period(connection, made, starts_on)
+            crossed = set_anew(connection, made, starts_on, changed=before != made.amount_nanos)
+            for one in crossed:
+                self._audit(event_of(one))
+            self._db.at_commit(lambda _connection: tell(crossed))
             touch(self._db, budget.scope, budget.subject_id)
         return made
 

@@ -16,7 +16,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from penstock.domain.limits import MINUTE_S, Counter, LeaseAsk, LeaseGrant
 from penstock.store.database import Database
 from penstock.store.governance import budget_periods, lease_usage, leases
-from penstock.store.metering.spending import default_budget, open_period
+from penstock.store.metering.alerts import Audit, no_audit
+from penstock.store.metering.spending import Refusals, default_budget, open_period
 
 # How long a permit's lease lasts at least: a short stall of the worker or the store must not free what is in use.
 PERMIT_LEASE_S = 5.0
@@ -77,11 +78,13 @@ class _PeriodGoneError(Exception):
 
 
 class LeaseStore:
-    """What each worker may take of limits and budgets. ``clock`` stands in for the database's in tests."""
+    """What each worker may take of limits and budgets. ``clock`` stands in for the database's in tests; ``audit`` is
+    told of a budget that refuses, once in its period."""
 
-    def __init__(self, db: Database, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, db: Database, *, clock: Callable[[], float] | None = None, audit: Audit = no_audit) -> None:
         self._db = db
         self._clock = clock
+        self._refusals = Refusals(db, audit)
         self._cleaned_at = 0.0
         # Budget ids by counter and limit, of periods that are open.
         self._periods: dict[tuple[str, int], str] = {}
@@ -95,6 +98,8 @@ class LeaseStore:
         if not asks:
             return []
 
+        refused: list[tuple[Counter, str]] = []
+
         def act() -> tuple[float, list[LeaseGrant]]:
             with self._db.write() as connection:
                 opened = self._open_periods(connection, asks)
@@ -102,12 +107,15 @@ class LeaseStore:
                 turn = _Turn(connection, holder, now, lease_s, money_lease_s)
                 grants = turn.run(asks, opened)
                 self._check_periods(opened, turn.without_period)
+                refused[:] = [(counter, opened[counter.id, counter.limit]) for counter in turn.refused]
             return now, grants
 
         try:
             now, grants = self._db.retrying(act)
         except _PeriodGoneError:
             now, grants = self._db.retrying(act)
+        for counter, budget_id in refused:
+            self._refusals.tell(counter, budget_id)
         if abs(now - self._cleaned_at) >= _CLEAN_EVERY_S:
             self._cleaned_at = 0.0 if self._clean(now) else now
         return grants
@@ -188,6 +196,8 @@ class _Turn:
         self._since = int(now) - MINUTE_S
         # The counters of money whose budget, or its period, is not there.
         self.without_period: set[str] = set()
+        # Budgets that refuse what waiting for open requests does not help.
+        self.refused: list[Counter] = []
 
     def run(self, asks: Sequence[LeaseAsk], budgets: dict[tuple[str, int], str]) -> list[LeaseGrant]:
         """The grants, in the order of the asks."""
@@ -306,6 +316,8 @@ class _Turn:
         free = ask.counter.limit - used.units - held.others - held.kept(ask)
         granted = held.last_grant if held.repeats(ask) else granted_of(ask, free)
         money = ask.counter.kind == "money"
+        if money and ask.least and not granted and free + held.others + ask.keep < ask.least:
+            self.refused.append(ask.counter)
         return LeaseGrant(
             granted=granted,
             left=max(0, free - granted),

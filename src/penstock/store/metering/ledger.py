@@ -4,48 +4,30 @@ transaction, so that none is ever counted twice or not at all."""
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from penstock.domain.catalogue import Rate
 from penstock.domain.chain import FIELDS, link, values_of
-from penstock.domain.ids import new_id
 from penstock.domain.ledger import DAY_US, NOT_FAILED, LedgerEntry
-from penstock.domain.limits import Budget
 from penstock.domain.money import price_version
-from penstock.domain.platform import AuditEvent
 from penstock.domain.usage import Usage
 from penstock.store.database import Database
 from penstock.store.governance import leases, ledger_entries, ledger_head, price_versions
+from penstock.store.metering.alerts import Audit, Crossed, event_of
 from penstock.store.metering.seals import DAY_KEY, DAY_NAMES, DAY_SUMS, seal
 
 _USAGE = tuple(Usage.__struct_fields__)
 _OWN = tuple(name for name in LedgerEntry.__struct_fields__ if name != "usage")
 
 
-class Crossing(Protocol):
-    """A budget's spending has reached so many percent of it in the period that began on ``starts_on``."""
-
-    @property
-    def budget(self) -> Budget:
-        """Which budget."""
-
-    @property
-    def percent(self) -> int:
-        """Which of its thresholds."""
-
-    @property
-    def starts_on(self) -> str:
-        """In which period."""
-
-
 # Adds the amounts of entries to the budgets that they count for, in the open transaction.
-Spend = Callable[[Connection, Sequence[LedgerEntry]], Sequence[Crossing]]
+Spend = Callable[[Connection, Sequence[LedgerEntry]], Sequence[Crossed]]
 
 
-def no_budgets(_connection: Connection, _entries: Sequence[LedgerEntry]) -> Sequence[Crossing]:
+def no_budgets(_connection: Connection, _entries: Sequence[LedgerEntry]) -> Sequence[Crossed]:
     """For a ledger beside which no budgets are kept."""
     return ()
 
@@ -54,7 +36,7 @@ class Appended(msgspec.Struct, frozen=True):
     """How many entries are new, and which thresholds of budgets they have crossed."""
 
     inserted: int
-    crossed: tuple[Crossing, ...] = ()
+    crossed: tuple[Crossed, ...] = ()
 
 
 class LedgerStore:
@@ -67,7 +49,7 @@ class LedgerStore:
         db: Database,
         *,
         spend: Spend = no_budgets,
-        audit: Callable[[AuditEvent], None] | None = None,
+        audit: Audit | None = None,
         idempotency_window_s: float = 86_400.0,
     ) -> None:
         self._db = db
@@ -161,7 +143,7 @@ class LedgerStore:
             _release_spent(connection, holder, _spent(new, money))
             if self._audit is not None:
                 for crossing in crossed:
-                    self._audit(_alert(crossing))
+                    self._audit(event_of(crossing))
             return Appended(len(rows), crossed)
 
     def _billed_once(self, connection: Connection, entries: list[LedgerEntry]) -> list[LedgerEntry]:
@@ -294,20 +276,3 @@ def _release_spent(connection: Connection, holder: str, spent: Mapping[str, int]
     for counter in sorted(spent):
         row = update(leases).where(leases.c.counter == counter, leases.c.holder == holder)
         connection.execute(row.values(granted=leases.c.granted - spent[counter]))
-
-
-def _alert(crossing: Crossing) -> AuditEvent:
-    budget = crossing.budget
-    return AuditEvent(
-        at=datetime.now(UTC),
-        actor_id=None,
-        actor_email="penstock",
-        source="local",
-        request_id=new_id(),
-        action="budget.alert",
-        object_type="budget",
-        object_id=budget.id,
-        object_name=f"{budget.scope} {budget.subject_id}",
-        app_id=budget.subject_id if budget.scope == "app" else None,
-        after={"percent": crossing.percent, "period": budget.period, "starts_on": crossing.starts_on},
-    )

@@ -5,19 +5,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
-import msgspec
 from sqlalchemy import Column, Connection, Row, bindparam, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from penstock.domain.errors import PenstockError
 from penstock.domain.ids import new_id
 from penstock.domain.ledger import LedgerEntry
-from penstock.domain.limits import Budget, Scope, period_end, period_start
+from penstock.domain.limits import Budget, Counter, Scope, period_end, period_start
+from penstock.store.database import Database
 from penstock.store.governance import budget_periods, budgets, ledger_days, ledger_head
+from penstock.store.metering.alerts import Audit, Crossed, event_of, named, tell
 
 T = TypeVar("T")
 
 _EPOCH = date(1970, 1, 1)
 _AT_ONCE = 400
+_KNOWN_PERIODS = 10_000
 # Where an entry, or a day's sum, names the object of each scope.
 _SUBJECTS: dict[Scope, str] = {
     Scope.KEY: "key_id",
@@ -27,14 +30,6 @@ _SUBJECTS: dict[Scope, str] = {
     Scope.MODEL: "model",
 }
 _UNIQUE = ("scope", "subject_id", "model", "period", "currency")
-
-
-class Crossed(msgspec.Struct, frozen=True):
-    """A budget's spend has reached a threshold of its alerts, in percent, in the period that began on ``starts_on``."""
-
-    budget: Budget
-    percent: int
-    starts_on: str
 
 
 def open_period(connection: Connection, budget: Budget, starts_on: str) -> int:
@@ -111,6 +106,61 @@ def add_spent(connection: Connection, entries: Iterable[LedgerEntry]) -> list[Cr
     return _crossed(connection, by_id, _periods(connection, sums))
 
 
+def set_anew(connection: Connection, budget: Budget, starts_on: str, *, changed: bool) -> list[Crossed]:
+    """What is told at once when a budget is set, with a period that is open: the highest threshold that it has reached
+    already, unless that was told. Where its amount has ``changed``, the thresholds above are told again."""
+    spent, alerted = _periods(connection, [(budget.id, starts_on)])[budget.id, starts_on]
+    reached = [*_reached(budget, spent, 0)] if spent else []
+    highest = max(reached, default=0)
+    _note_told(connection, (budget.id, starts_on), highest if changed else max(alerted, highest))
+    if highest <= alerted:
+        return []
+    return named(connection, [Crossed(budget=budget, percent=highest, starts_on=starts_on, spent_nanos=spent)])
+
+
+class Refusals:
+    """Tells of budgets that refuse what waiting does not help: that counts as the highest of their thresholds, once in
+    a period."""
+
+    def __init__(self, db: Database, audit: Audit) -> None:
+        self._db = db
+        self._audit = audit
+        # Counters and limits whose refusal was told.
+        self._told: set[tuple[str, int]] = set()
+
+    def tell(self, counter: Counter, budget_id: str) -> None:
+        """In a transaction of its own: no counter waits for the audit log's lock. While the store does not answer, the
+        next refusal tells it."""
+        if (counter.id, counter.limit) in self._told:
+            return
+        try:
+            crossed = self._db.retrying(lambda: self._note(budget_id, counter.starts_on))
+        except PenstockError:
+            return
+        tell(crossed)
+        if len(self._told) > _KNOWN_PERIODS:
+            self._told.clear()
+        self._told.add((counter.id, counter.limit))
+
+    def _note(self, budget_id: str, starts_on: str) -> list[Crossed]:
+        row = budget_periods.c
+        with self._db.write() as connection:
+            found = connection.execute(select(budgets).where(budgets.c.id == budget_id)).first()
+            budget = None if found is None else budget_of(found)
+            if budget is None or not budget.alerts:
+                return []
+            top = max(budget.alerts)
+            these = (row.budget_id == budget_id, row.starts_on == starts_on, row.alerted < top)
+            noted = update(budget_periods).where(*these).values(alerted=top).returning(row.spent_nanos)
+            spent = connection.execute(noted).scalar()
+            if spent is None:
+                return []
+            crossed = Crossed(budget=budget, percent=top, starts_on=starts_on, spent_nanos=int(spent), refuses=True)
+            told = named(connection, [crossed])
+            self._audit(event_of(told[0]))
+        return told
+
+
 def budget_of(row: Row[Any]) -> Budget:
     """The budget of a whole row of ``budgets``."""
     return Budget(
@@ -176,10 +226,16 @@ def _crossed(
         news = [*_reached(by_id[id_], spent, alerted)]
         if not news:
             continue
-        crossed += [Crossed(by_id[id_], percent, starts_on) for percent in news]
-        period = (budget_periods.c.budget_id == id_, budget_periods.c.starts_on == starts_on)
-        connection.execute(update(budget_periods).where(*period).values(alerted=news[-1]))
-    return crossed
+        crossed += [
+            Crossed(budget=by_id[id_], percent=percent, starts_on=starts_on, spent_nanos=spent) for percent in news
+        ]
+        _note_told(connection, (id_, starts_on), news[-1])
+    return named(connection, crossed)
+
+
+def _note_told(connection: Connection, of: tuple[str, str], percent: int) -> None:
+    period = (budget_periods.c.budget_id == of[0], budget_periods.c.starts_on == of[1])
+    connection.execute(update(budget_periods).where(*period).values(alerted=percent))
 
 
 def _batches(these: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -36,7 +36,7 @@ class Stores:
         self.audit = AuditStore(db)
         self.idempotency = IdempotencyStore(db)
         self.limits = LimitStore(db)
-        self.budgets = BudgetStore(db)
+        self.budgets = BudgetStore(db, audit=self.audit.add)
         self.governance = GovernanceStore(db)
         self.policies = PolicyStore(db)
         self.contents = ContentStore(db)
