@@ -12,7 +12,7 @@ from penstock.domain.access import Role
 from penstock.domain.limits import UNLIMITED, Scope, period_end, period_start
 from penstock.settings.tree import BudgetDefault, LimitDefault
 from penstock.store.governance import budget_periods
-from tests.control.plane import EMAIL, Plane, call, running_plane
+from tests.control.plane import EMAIL, Plane, call, running_plane, status
 from tests.control.test_races import together
 from tests.store.nouns import budget_of
 
@@ -261,6 +261,35 @@ def test_each_change_is_told_with_before_and_after_and_no_change_is_not(new_plan
     ]
     assert {event["object"]["name"] for event in found} == {"app shop", "app shop (chat-small)"}
     assert {event["app"]["name"] for event in found} == {"shop"}
+
+
+def test_what_goes_with_its_object_is_told_in_the_name_of_who_removed_it(new_plane: Plane) -> None:
+    plane = new_plane
+    app = plane.app("shop")
+    addon = plane.addon(app)
+    prefix = prefix_of(plane, app)
+    plane.ok("PATCH", f"/apps/{app}/limits", attachment="INFERENCE", requests_per_minute=5)
+    plane.ok("PATCH", f"/apps/{app}/limits", key=prefix, model="chat-large", max_tokens="unlimited")
+    plane.ok("PUT", f"/apps/{app}/budgets", attachment="INFERENCE", amount="7", period="day")
+    plane.ok("PATCH", f"/apps/{app}/limits", addon=addon["name"], max_tokens=8)
+    plane.ok("PUT", f"/apps/{app}/budgets", amount="9", period="total")
+    (attachment,) = plane.ok("GET", f"/apps/{app}/addon-attachments")
+    eve = plane.operator("eve@example.com", Role.MEMBER)
+    plane.ok("POST", f"/apps/{app}/collaborators", user="eve@example.com", role="member")
+    assert status(plane, eve, "DELETE", f"/addon-attachments/{attachment['id']}") == 200
+    told = [event for event in plane.events() if event.action in ("limit.remove", "budget.remove")]
+    assert [(event.actor_email, event.object_name) for event in told] == [
+        ("eve@example.com", f"key {prefix} (chat-large)"),
+        ("eve@example.com", "attachment INFERENCE"),
+        ("eve@example.com", "attachment INFERENCE"),
+    ]
+    before = [event.before or {} for event in told]
+    assert [one.get("amount") or bounds(one) for one in before] == [
+        (None, None, None, "unlimited"), (5, None, None, None), "7",
+    ]  # fmt: skip
+    plane.ok("DELETE", f"/apps/{app}")
+    last = [event.object_name for event in plane.events() if event.action in ("limit.remove", "budget.remove")][3:]
+    assert last == [f"addon {addon['name']}", "app shop"]
 
 
 def test_the_defaults_come_with_where_they_come_from(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from penstock.control.guard import Guard
+from penstock.control.lifted import record_lifted
 from penstock.control.names import (
     check_alias,
     clashing,
@@ -20,6 +21,7 @@ from penstock.control.present import config_var_names
 from penstock.control.trail import Subject, masked, record
 from penstock.domain.access import Permission
 from penstock.domain.ids import new_id
+from penstock.domain.limits import Scope
 from penstock.domain.platform import Actor, AddOn, App, Attachment
 from penstock.store.errors import NameTakenError
 from penstock.store.nouns.stores import Stores
@@ -100,6 +102,7 @@ class Changes:
             stores.collaborators.remove(app.id)
             stores.policies.remove(app.id)
             stores.contents.shorten(app.id, None)
+            record_lifted(stores, by, Scope.APP, app.id, app.name, app)
             stores.apps.remove(app.id)
             before = {"name": app.name, "owner": app.owner_email, "region": app.region}
             record(stores, by, "app.destroy", subject=_app(app), before=before)
@@ -238,18 +241,23 @@ class Changes:
             self._remove_attachment(attachment, by=by)
             description = f"Detach {attachment.name} ({addon.name})"
             stores.releases.add(attachment.app_id, description=description, user_email=by.email)
-        subject = Subject(addon.id, addon.name, stores.apps.get(addon.app_id))
-        record(stores, by, "addon.destroy", subject=subject, before={"name": addon.name, "plan": addon.plan_name})
+        app = stores.apps.get(addon.app_id)
+        record_lifted(stores, by, Scope.ADDON, addon.id, addon.name, app)
+        before = {"name": addon.name, "plan": addon.plan_name}
+        record(stores, by, "addon.destroy", subject=Subject(addon.id, addon.name, app), before=before)
         stores.addons.remove(addon.id)
 
     def _remove_attachment(self, attachment: Attachment, *, by: Actor) -> None:
         stores = self._stores
-        keys = [key.prefix for key in stores.keys.list_public(attachment_id=attachment.id)]
+        app, keys = stores.apps.get(attachment.app_id), stores.keys.list_public(attachment_id=attachment.id)
+        for key in keys:
+            record_lifted(stores, by, Scope.KEY, key.id, key.prefix, app)
+        record_lifted(stores, by, Scope.ATTACHMENT, attachment.id, attachment.name, app)
         before = {
             "name": attachment.name,
             "app": attachment.app_name,
             "addon": attachment.addon_name,
-            "keys": keys,
+            "keys": [key.prefix for key in keys],
         }
         self._tell_both(by, "attachment.destroy", attachment, before=before)
         stores.keys.remove(attachment.id)

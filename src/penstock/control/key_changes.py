@@ -5,10 +5,12 @@ from typing import Any
 
 from penstock.control.changes import Changes, KeyLimits
 from penstock.control.guard import Guard
+from penstock.control.lifted import record_lifted
 from penstock.control.names import invalid
 from penstock.control.plans import Plan
 from penstock.control.trail import Subject, record
 from penstock.domain.access import Permission
+from penstock.domain.limits import Scope
 from penstock.domain.platform import Actor, AddOn, ApiKey, App, Attachment
 from penstock.store.errors import NotFoundError
 from penstock.store.nouns.keys import ApiKeySecret
@@ -83,6 +85,7 @@ class KeyChanges:
             if not keys:
                 raise NotFoundError("key")
             for key in keys:
+                record_lifted(stores, by, Scope.KEY, key.id, key.prefix, app)
                 stores.keys.remove_key(key.id)
                 record(stores, by, "key.revoke", subject=_subject(key, app), before=_told(key, attachment))
             if not all(key.extra for key in keys):

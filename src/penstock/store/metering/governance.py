@@ -55,6 +55,15 @@ class GovernanceStore:
             reserves={row.app_id: row.reserve_percent for row in reserved},
         )
 
+    def set_on(self, scope: Scope, subject_id: str) -> tuple[tuple[LimitRow, ...], tuple[Budget, ...]]:
+        """The limits and budgets that operators have set on an object, by ``id``."""
+        of_it = {table: (table.c.scope == scope.value, table.c.subject_id == subject_id) for table in (limits, budgets)}
+        own = budgets.c.origin == "operator"
+        with self._db.read() as connection:
+            rows = connection.execute(select(limits).where(*of_it[limits]).order_by(limits.c.id)).all()
+            theirs = connection.execute(select(budgets).where(*of_it[budgets], own).order_by(budgets.c.id)).all()
+        return tuple(limit_row(row) for row in rows), tuple(budget_of(row) for row in theirs)
+
     def describe(self, subjects: Iterable[tuple[Scope, str]]) -> dict[tuple[Scope, str], Subject]:
         """Those of the objects that are there, for people to read."""
         with self._db.read() as connection:

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -11,6 +11,7 @@ from penstock.control import paging
 from penstock.control.context import ControlContext
 from penstock.control.fields import Text, only, read, required
 from penstock.control.guard import Guard, actor_of
+from penstock.control.lifted import budget_told
 from penstock.control.names import invalid
 from penstock.control.present import Id, Named, moment
 from penstock.control.routes.bounds.limits import required_time
@@ -253,9 +254,9 @@ class BudgetRoutes:
             updated_by=by.email,
         )
         made = stores.budgets.put(budget)
-        if before is None or _told(before) != _told(made):
-            was = None if before is None else _told(before)
-            record(stores, by, "budget.set", subject=place.subject(made.id), before=was, after=_told(made))
+        if before is None or budget_told(before) != budget_told(made):
+            was = None if before is None else budget_told(before)
+            record(stores, by, "budget.set", subject=place.subject(made.id), before=was, after=budget_told(made))
         return self._present(made)
 
     def _removed(self, place: Place, chosen: tuple[Period, str], by: Actor) -> Reply:
@@ -265,7 +266,7 @@ class BudgetRoutes:
             raise NotFoundError("budget")
         reply = self._present(found)
         stores.budgets.remove(found.id)
-        record(stores, by, "budget.remove", subject=place.subject(found.id), before=_told(found))
+        record(stores, by, "budget.remove", subject=place.subject(found.id), before=budget_told(found))
         return reply
 
     def _present(self, budget: limits.Budget) -> Reply:
@@ -305,17 +306,6 @@ def _currency(text: str) -> str:
     if not _CURRENCY.fullmatch(text):
         raise invalid("currency must be three capital letters, such as USD.")
     return text
-
-
-def _told(budget: limits.Budget) -> dict[str, Any]:
-    """What the audit log tells of a budget."""
-    return {
-        "amount": money.shown(budget.amount_nanos),
-        "currency": budget.currency,
-        "period": budget.period,
-        "alerts": list(budget.alerts),
-        "source": budget.origin,
-    }
 
 
 def _shown(spending: Spending, names: Names) -> Budget:

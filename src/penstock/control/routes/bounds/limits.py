@@ -1,7 +1,7 @@
 """Limits: listed with where they come from, set field by field, and removed."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -10,6 +10,7 @@ from penstock.control import paging
 from penstock.control.context import ControlContext
 from penstock.control.fields import Text, body_of, only, read, required
 from penstock.control.guard import Guard, actor_of
+from penstock.control.lifted import UNLIMITED_WORD, bounds
 from penstock.control.names import invalid
 from penstock.control.present import Id, Named, moment
 from penstock.control.routes.bounds.objects import (
@@ -35,12 +36,11 @@ from penstock.store.nouns.stores import Stores
 from penstock.web.api import Doc, Reply, Request, Route
 
 _MOST = 10**12
-_WORD = "unlimited"
 FIELDS = Limits.__struct_fields__
 
 Bound = int | Literal["unlimited"] | None
 _Number = Annotated[int, Meta(ge=1, le=_MOST)]
-_Unlimited = Annotated[Text, Meta(extra_json_schema={"enum": [_WORD]})]
+_Unlimited = Annotated[Text, Meta(extra_json_schema={"enum": [UNLIMITED_WORD]})]
 AskedBound = _Number | _Unlimited | None | UnsetType
 
 
@@ -225,11 +225,6 @@ class LimitRoutes:
         return found
 
 
-def bounds(limits: Limits) -> dict[str, Any]:
-    """The fields of limits as answers have them."""
-    return {name: _WORD if value == UNLIMITED else value for name, value in msgspec.structs.asdict(limits).items()}
-
-
 def _values(request: Request, asked: LimitChange | ModelLimitChange) -> dict[str, int | None]:
     """What is to be changed, as the store has it. Raises ApiError."""
     found: dict[str, int | None] = {}
@@ -237,9 +232,9 @@ def _values(request: Request, asked: LimitChange | ModelLimitChange) -> dict[str
         value = getattr(asked, name)
         if value is UNSET:
             continue
-        if isinstance(value, str) and value != _WORD:
-            raise invalid(f'{name} must be a number from 1 to {_MOST}, "{_WORD}" or null.')
-        found[name] = UNLIMITED if value == _WORD else value
+        if isinstance(value, str) and value != UNLIMITED_WORD:
+            raise invalid(f'{name} must be a number from 1 to {_MOST}, "{UNLIMITED_WORD}" or null.')
+        found[name] = UNLIMITED if value == UNLIMITED_WORD else value
     if not found:
         unknown = ", ".join(sorted(body_of(request).keys() - {"addon", "attachment", "key", "model"}))[:200]
         raise invalid(f"Name at least one of {', '.join(FIELDS)}{f', not {unknown}' if unknown else ''}.")

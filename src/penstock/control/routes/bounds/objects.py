@@ -9,6 +9,7 @@ from msgspec import Struct
 from penstock.control.context import ControlContext
 from penstock.control.fields import Reference, Text, named, only
 from penstock.control.guard import Guard
+from penstock.control.lifted import row_subject
 from penstock.control.names import invalid
 from penstock.control.present import Named
 from penstock.control.trail import Subject
@@ -62,8 +63,7 @@ class Place(NamedTuple):
 
     def subject(self, row_id: str) -> Subject:
         """For the audit log."""
-        about = f" ({self.model})" if self.model else ""
-        return Subject(row_id, f"{self.scope} {self.name}{about}", self.app)
+        return row_subject(row_id, self.scope, self.name, self.model, self.app)
 
 
 Names = Mapping[tuple[Scope, str], subjects.Subject]
