@@ -35,7 +35,9 @@ from penstock.store.metering.seals import DAY_SUMS
 from penstock.store.metering.spending import add_spent
 from penstock.store.metering.verify import verify
 from penstock.store.nouns.audit import AuditStore
+from penstock.store.nouns.stores import Stores
 from tests.ledger.entries import NOW_US, entry
+from tests.store.nouns import add_app
 
 NOW = "2026-11-23"
 SINCE = datetime(2026, 11, 23, tzinfo=UTC)
@@ -238,9 +240,10 @@ def test_an_entry_that_is_changed_or_removed_is_refused_by_the_database(db: Data
             connection.execute(statement)
 
 
-def test_answers_go_when_their_time_is_over(db: Database) -> None:
+def test_answers_go_when_their_time_is_over_or_their_app_is_gone(db: Database) -> None:
+    app = add_app(Stores(db))
     row = {
-        "kind": "cache", "app_id": "a", "fingerprint": b"f", "state": "done", "owner": "w", "attempt": 1,
+        "kind": "cache", "app_id": app.id, "fingerprint": b"f", "state": "done", "owner": "w", "attempt": 1,
         "request_id": "r", "alive_s": 1.0, "followed_s": 1.0, "created_s": 1.0,
     }  # fmt: skip
     with db.write() as connection:
@@ -248,6 +251,9 @@ def test_answers_go_when_their_time_is_over(db: Database) -> None:
     assert [drop_expired(db, 6.5, most=4), drop_expired(db, 6.5, most=4), drop_expired(db, 6.5)] == [4, 3, 0]
     with db.read() as connection:
         assert sorted(connection.execute(select(answers.c.expires_s)).scalars()) == [7.0, 8.0]
+    with db.write() as connection:
+        connection.execute(update(answers).where(answers.c.expires_s == 7.0).values(app_id="gone"))
+    assert drop_expired(db, 6.5) == 1
 
 
 def test_a_database_that_is_away_takes_nothing_half(tmp_path: Path) -> None:
