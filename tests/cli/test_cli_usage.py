@@ -201,7 +201,11 @@ def test_the_ledger_is_proven_and_a_change_of_it_is_found(billed: Penstock, tmp_
             connection.execute(text("UPDATE ledger_entries SET amount_nanos = 1 WHERE seq = 3"))
     done = other("ledger:verify")
     assert done.returncode == 1
-    assert "entry 3" in done.stderr
+    assert "entry 3 (request r2) was changed" in done.stderr
+    assert done.stdout.splitlines()[0].split(maxsplit=1) == ["Entries:", "2, up to number 2 of 5"]
+    with closing(Database.open(tmp_path / "penstock.db")) as db, db.write() as connection:
+        connection.execute(text("UPDATE ledger_days SET requests = 0, failed = 1, estimated = 1, input_tokens = 0"))
+    assert "the sums and" in other("ledger:verify").stderr
 
 
 def account(path: Path, rows: list[dict[str, Any]]) -> str:

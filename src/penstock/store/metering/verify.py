@@ -5,6 +5,7 @@ Reads on and on without holding more than one batch of entries, and one day's su
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
@@ -13,14 +14,17 @@ from sqlalchemy import Connection, Select, case, func, select
 from penstock.domain.chain import FIELDS, link
 from penstock.domain.ledger import DAY_US, NOT_FAILED
 from penstock.domain.limits import Scope, period_days
+from penstock.domain.money import shown
 from penstock.store.database import Database
 from penstock.store.governance import budget_periods, budgets, ledger_days, ledger_entries, ledger_head, ledger_seals
+from penstock.store.metering import subjects
 from penstock.store.metering.seals import DAY_KEY, DAY_NAMES, DAY_SUMS, head_of_seals, seal_faults, sealed_sums
 
 _BATCH = 2000
 _MOST_FAULTS = 20
 _VALUES = [ledger_entries.c[name] for name in FIELDS]
 _TOLD = (*DAY_NAMES, *DAY_SUMS)
+_EPOCH = date(1970, 1, 1)
 _SUBJECTS = {
     Scope.KEY: ledger_days.c.key_id,
     Scope.ATTACHMENT: ledger_days.c.attachment_id,
@@ -50,16 +54,18 @@ def read_head(said: str) -> Head:
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
     """What was looked at and found: ``entries`` fit into the chain, up to number ``last``; ``broken`` is the number of
-    the first that does not. ``head`` is what to keep elsewhere. ``faults`` say what is wrong, 20 of them at most; none:
-    the ledger is whole."""
+    the first that does not, of ``newest`` that there should be. ``head`` is what to keep elsewhere. ``faults`` say what
+    is wrong, 20 of them at most, and ``more`` is how many more there are; none: the ledger is whole."""
 
     entries: int
     last: int
+    newest: int
     head: str
     days: int
     budgets: int
     broken: int | None = None
     faults: tuple[str, ...] = ()
+    more: int = 0
 
 
 class _Chain(msgspec.Struct):
@@ -71,6 +77,7 @@ class _Chain(msgspec.Struct):
     count: int = 0
     broken: int | None = None
     fault: str = ""
+    newest: int = 0
 
     def __post_init__(self) -> None:
         self.meet()
@@ -86,7 +93,7 @@ class _Chain(msgspec.Struct):
             if seq != self.seq + 1:
                 self.broken, self.fault = self.seq + 1, "is missing"
             elif link(self.hash, row[:-1]) != kept:
-                self.broken, self.fault = seq, "was changed: its hash does not fit"
+                self.broken, self.fault = seq, f"(request {row[1]}) was changed: its hash does not fit"
             if self.broken is not None:
                 return
             self.seq, self.hash, self.count = seq, kept, self.count + 1
@@ -117,11 +124,13 @@ def verify(db: Database, known: Head | None = None) -> Verified:
     return Verified(
         entries=chain.count,
         last=chain.seq,
+        newest=chain.newest,
         head=str(head),
         days=days,
         budgets=len(periods),
         broken=chain.broken,
         faults=tuple(faults[:_MOST_FAULTS]),
+        more=max(0, len(faults) - _MOST_FAULTS),
     )
 
 
@@ -148,6 +157,7 @@ def _follow(db: Database, known: Head | None) -> _Chain:
                 chain = _Chain(head.pruned_seq, head.pruned_hash, known, count)
             query = select(*_VALUES, ledger_entries.c.hash).where(ledger_entries.c.seq > chain.seq)
             rows = list(connection.execute(query.order_by(ledger_entries.c.seq).limit(_BATCH)))
+        chain.newest = head.seq
         chain.follow(rows)
         if chain.broken is not None:
             return chain
@@ -207,19 +217,30 @@ def _day_faults(db: Database, day: int) -> list[str]:
             if left is not gone:
                 left.update({name: left[name] + gone[name] for name in DAY_SUMS})
     faults = []
+    on = (_EPOCH + timedelta(days=day)).isoformat()
     nothing: dict[str, Any] = {"requests": 0}
     for key in sorted(told.keys() | counted.keys()):
         kept, right = told.get(key, nothing), counted.get(key, nothing)
+        there = right if kept is nothing else kept
+        of = f"key {there['key_prefix']} of app {there['app_name']}, model {key[1]}, target {key[2] or 'none'}"
         for name in _TOLD if kept is not nothing and right is not nothing else nothing:
             if kept[name] != right[name]:
-                said = f"day {day} of key {key[0]}, model {key[1]}, target {key[2] or 'none'}: {name}"
-                faults.append(f"{said} is {kept[name]} in the sums and {right[name]} in the entries")
+                what, in_sums = _in_words(name, kept[name], key[3])
+                _, in_entries = _in_words(name, right[name], key[3])
+                faults.append(f"{on}, {of}: {what} is {in_sums} in the sums and {in_entries} in the entries")
     return faults
 
 
 def _by_key(connection: Connection, query: Select[Any]) -> dict[tuple[str, ...], dict[str, Any]]:
     rows = connection.execute(query).mappings()
     return {tuple(str(row[name]) for name in DAY_KEY[1:]): {name: row[name] for name in _TOLD} for row in rows}
+
+
+def _in_words(name: str, value: object, currency: str) -> tuple[str, object]:
+    """A sum and its value as people write them: money in its currency."""
+    if name.endswith("_nanos") and isinstance(value, int):
+        return name.removesuffix("_nanos"), f"{shown(value)} {currency}"
+    return name, value
 
 
 def _budget_faults(db: Database, budget_id: str, starts_on: str) -> list[str]:
@@ -238,8 +259,11 @@ def _budget_faults(db: Database, budget_id: str, starts_on: str) -> list[str]:
         if bounds := period_days(row.period, starts_on):
             query = query.where(days.day >= bounds[0], days.day < bounds[1])
         spent = int(connection.execute(query).scalar_one())
+        place = (Scope(row.scope), row.subject_id)
+        named = subjects.describe(connection, [place]).get(place)
     if spent == row.spent_nanos:
         return []
     when = starts_on or "the whole time"
-    said = f"budget of {row.scope} {row.subject_id} for {when}: spent is {row.spent_nanos}"
-    return [f"{said} in the budget and {spent} in the sums of days"]
+    said = f"budget of {row.scope} {named.name if named else row.subject_id} for {when}: spent is"
+    in_budget, in_days = (f"{shown(nanos)} {row.currency}" for nanos in (int(row.spent_nanos), spent))
+    return [f"{said} {in_budget} in the budget and {in_days} in the sums of days"]

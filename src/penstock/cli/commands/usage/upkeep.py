@@ -60,17 +60,21 @@ def verify_ledger(head: str | None, json_: bool) -> int:
     if json_:
         output.as_json({name: getattr(found, name) for name in found.__struct_fields__})
     else:
+        # Behind the first that does not fit, nothing is proven.
+        whole = found.broken is None
         told: dict[str, object] = {
-            "Entries": found.entries,
+            "Entries": found.entries if whole else f"{found.entries}, up to number {found.last} of {found.newest}",
             "Last": found.last,
             "Days": found.days,
             "Budgets": found.budgets,
+            "Head": found.head,
         }
-        told["Head"] = found.head
         output.fields(told, empty=True)
         output.value("" if found.faults else "\nThe ledger is whole.")
     for fault in found.faults:
         output.error(fault)
+    if found.more:
+        output.error(f"and {found.more} more")
     return 1 if found.faults else 0
 
 
