@@ -50,8 +50,8 @@ def test_limits_are_set_one_by_one_listed_and_unset(penstock: Penstock, shop: st
 
 def test_the_defaults_stand_below_with_where_they_come_from(penstock: Penstock, shop: str) -> None:
     found = {tuple(cell.strip() for cell in row[:2]): row for row in rows(penstock.ok("limits", "-a", shop))}
-    assert [cell.strip() for cell in found["each addon", MODEL]] == [
-        "each addon", MODEL, "150", "800,000", "-", "-", "Heroku's plans",
+    assert [cell.strip() for cell in found["each add-on", MODEL]] == [
+        "each add-on", MODEL, "150", "800,000", "-", "-", "Heroku's plans",
     ]  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def test_every_object_of_an_app_can_be_named(penstock: Penstock, shop: str) -> N
             penstock.ok("budgets:set", "9", "--per", "day", "-a", shop, *part, *of_model)
     objects = [
         (f"{kind} {name}", of_model)
-        for kind, name in (("app", shop), ("addon", addon["name"]), ("attachment", "INFERENCE"), ("key", prefix))
+        for kind, name in (("app", shop), ("add-on", addon["name"]), ("attachment", "INFERENCE"), ("key", prefix))
         for of_model in ("all", MODEL)
     ]
     for command in ("limits", "budgets"):
@@ -77,6 +77,7 @@ def test_every_object_of_an_app_can_be_named(penstock: Penstock, shop: str) -> N
             penstock.ok("limits:unset", "-a", shop, *part, *of_model)
             penstock.ok("budgets:unset", "--per", "day", "-a", shop, *part, *of_model)
     assert penstock.ok("budgets", "-a", shop) == "There are no budgets."
+    assert "Budgets of models bound every app too" in penstock("budgets", "-a", shop).stderr
 
 
 def test_a_model_alone_is_the_model_whoever_uses_it(penstock: Penstock, model: str) -> None:
@@ -136,7 +137,7 @@ def test_a_budget_is_set_listed_and_unset(penstock: Penstock, shop: str) -> None
         (["limits:set", "-a", "x", "--max-tokens", "none"], "'--max-tokens': 'none' is neither"),
         (["budgets:set", "-a", "x", "--per", "day"], "Missing argument 'AMOUNT'"),
         (["budgets:set", "ten", "-a", "x", "--per", "day"], "'ten' is no amount; write it as 50 or 12.50."),
-        (["budgets:set", "1", "-a", "x"], "Missing option '--per'"),
+        (["budgets:set", "1", "-a", "x"], "Missing option '--per'. Choose from: day, week, month, total\n"),
         (["budgets:set", "1", "-a", "x", "--per", "hour"], "'--per'"),
         (["budgets:set", "1", "-a", "x", "--per", "day", "--alert", "0"], "'--alert'"),
         (["budgets:set", "1", "-a", "x", "--per", "day", "--alert", "5", "--no-alerts"], "exclude each other"),

@@ -53,7 +53,7 @@ def test_a_policy_is_shown_and_changed_field_by_field(each_plane: Plane) -> None
     [
         {"weight": 0}, {"weight": 101}, {"weight": None}, {"weight": "2"}, {"weight": 1.5}, {"reserve_percent": -1},
         {"reserve_percent": 101}, {"cache_ttl_s": 0}, {"content_days": 0}, {"content_days": 4000},
-        {"content_days": "7"},
+        {"content_days": "7"}, {}, {"wait": 5},
     ],
 )  # fmt: skip
 def test_what_is_no_policy_is_refused_with_its_field_and_changes_nothing(
@@ -62,7 +62,7 @@ def test_what_is_no_policy_is_refused_with_its_field_and_changes_nothing(
     app = plane.app()
     code, body = plane.refused("PUT", f"/apps/{app}/policy", **change)
     assert (code, body["id"]) == (422, "invalid_params")
-    assert next(iter(change)) in body["message"]
+    assert next((name for name in change if name != "wait"), "Name at least one of weight") in body["message"]
     assert plane.stores.policies.find(plane.stores.apps.get(app).id) == Policy()
 
 
@@ -77,6 +77,7 @@ def test_what_an_app_does_to_others_needs_a_manager_of_limits(new_plane: Plane) 
     assert status(new_plane, member, "PUT", path, content_days=3, cache_ttl_s=10) == 200
     viewer = new_plane.operator("v@example.com", Role.VIEWER)
     assert status(new_plane, viewer, "PUT", path, content_days=3) == 403
+    assert "limits:manage" in call(new_plane, viewer, "PUT", path, weight=3).json()["message"]
     assert status(new_plane, viewer, "GET", path) == 200
     new_plane.ok("PUT", path, weight=2, reserve_percent=5)
 

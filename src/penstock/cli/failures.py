@@ -1,6 +1,7 @@
 """Turns whatever went wrong into a message on stderr and an exit code."""
 
 import os
+import re
 import sys
 
 import click
@@ -44,7 +45,8 @@ def report(error: BaseException) -> int:
 def _message(error: BaseException) -> int:
     if isinstance(error, click.UsageError):
         see = f"\nSee more help with {error.ctx.command_path} --help" if error.ctx else ""
-        output.error(error.format_message() + see)
+        # The choices of an option have a line each there.
+        output.error(re.sub(r"\s*\n\t", " ", error.format_message()) + see)
         return 2
     if isinstance(error, click.ClickException):
         output.error(error.format_message())

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from penstock.control.fields import read
 from penstock.control.guard import Guard, actor_of
+from penstock.control.names import invalid
 from penstock.control.present import Named
 from penstock.control.trail import Subject, record
 from penstock.domain import limits
@@ -70,11 +71,15 @@ class PolicyRoutes:
 
     def change(self, request: Request) -> Reply:
         """PUT /apps/APP/policy. Keeping for fewer days, or no more, also concerns what is kept already."""
-        app = self._guard.app(request, request.params["app"])
+        self._guard.app(request, request.params["app"], Permission.APP_READ)
         fields = _given(read(request, PolicyChange))
         manages = bool(fields.keys() & {"weight", "reserve_percent"})
         if manages:
+            # First, so that nobody is sent for a permission that is not enough.
             self._guard.check(request, Permission.LIMITS_MANAGE)
+        app = self._guard.app(request, request.params["app"])
+        if not fields:
+            raise invalid(f"Name at least one of {', '.join(PolicyChange.__struct_fields__)}.")
         stores, by = self._stores, actor_of(request)
         with stores.db.write():
             self._guard.begin(by, Permission.APP_CHANGE, app.id)

@@ -65,11 +65,15 @@ def change(platform: Platform, /, app: str, confirm: str | None, **fields: Any) 
         raise click.UsageError("Give at least one of --weight, --reserve, --cache-ttl, --keep-content.")
     kept = platform.get(_path(app))["content_days"] if "content_days" in body else None
     if kept is not None and (body["content_days"] is None or body["content_days"] < kept):
-        ends = "at once" if body["content_days"] is None else f"after {body['content_days']} days instead of {kept}"
+        ends = "at once" if body["content_days"] is None else f"after {_days(body['content_days'])} instead of {kept}"
         confirmed(app, confirm, warning=f"This deletes prompts and answers that are kept of {app_label(app)}, {ends}.")
     with action(f"Changing the policy of {app_label(app)}"):
         policy = platform.put(_path(app), body)
     _print(policy)
+
+
+def _days(count: int) -> str:
+    return "1 day" if count == 1 else f"{count} days"
 
 
 def _path(app: str) -> str:
@@ -83,6 +87,6 @@ def _print(policy: dict[str, Any]) -> None:
             "Weight": policy["weight"],
             "Reserve": f"{policy['reserve_percent']} %" if policy["reserve_percent"] else "none",
             "Cache": f"for {duration_text(ttl)}" if ttl else _OFF,
-            "Keep content": f"for {days} days" if days else _OFF,
+            "Keep content": f"for {_days(days)}" if days else _OFF,
         }
     )

@@ -7,7 +7,7 @@ import click
 
 from penstock.cli import output
 from penstock.cli.client import Platform, segment
-from penstock.cli.commands.limits.objects import Place, cells, default_cells, in_order, on_object
+from penstock.cli.commands.limits.objects import Place, cells, default_cells, in_order, note_models, on_object
 from penstock.cli.options import all_option, app_option, json_option, packed, with_platform
 from penstock.cli.output import action
 
@@ -42,8 +42,10 @@ def list_budgets(platform: Platform, app: str | None, json_: bool) -> None:
         return
     if not found and not defaults:
         output.value("There are no budgets.")
+        note_models("budgets", app)
         return
     output.table(_TITLES, [*(_row(row, app) for row in found), *(_default_row(row) for row in defaults)])
+    note_models("budgets", app)
 
 
 def _parse_amount(text: str) -> str:

@@ -7,7 +7,7 @@ import click
 
 from penstock.cli import output
 from penstock.cli.client import Platform, PlatformError, segment
-from penstock.cli.commands.limits.objects import Place, cells, default_cells, in_order, on_object
+from penstock.cli.commands.limits.objects import Place, cells, default_cells, in_order, note_models, on_object
 from penstock.cli.options import all_option, app_option, json_option, with_platform
 from penstock.cli.output import action
 
@@ -40,8 +40,10 @@ def list_limits(platform: Platform, app: str | None, json_: bool) -> None:
     rows += [(*default_cells(row), *_bounds(row), _SOURCES.get(row["source"], row["source"])) for row in defaults]
     if not rows:
         output.value("There are no limits.")
+        note_models("limits", app)
         return
     output.table(("Object", "Model", *_TITLES.values(), "Set by"), rows)
+    note_models("limits", app)
 
 
 def _parse_bound(text: str) -> str:

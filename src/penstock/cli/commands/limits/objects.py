@@ -14,6 +14,7 @@ from penstock.cli.options import all_option, app_option, filled
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ORDER = ("app", "addon", "attachment", "key", "model")
+_WORDS = {"addon": "add-on"}
 _PARTS = ("key", "attachment", "addon")
 
 
@@ -35,7 +36,7 @@ class Place(NamedTuple):
     @property
     def label(self) -> str:
         """For progress lines."""
-        part = next((f"{name} {self.body[name]}" for name in _PARTS if name in self.body), None)
+        part = next((f"{_WORDS.get(name, name)} {self.body[name]}" for name in _PARTS if name in self.body), None)
         model = self.body.get("model")
         if not self.app:
             return f"the model {model}"
@@ -81,7 +82,7 @@ def _place(app: str | None, body: dict[str, str]) -> Place:
 def cells(row: dict[str, Any], app: str | None) -> tuple[str, str]:
     """The object and the model of a row, in the list of one app or of everything."""
     found, owner = row["object"], row["app"]
-    name = f"{found['type']} {found['name']}"
+    name = f"{_WORDS.get(found['type'], found['type'])} {found['name']}"
     if owner and found["type"] != "app" and owner["name"] != app:
         name += f" ({owner['name']})"
     return name, row["model"] or "all"
@@ -91,7 +92,13 @@ def default_cells(row: dict[str, Any]) -> tuple[str, str]:
     """The same of a default, which is about every object of a type."""
     if row["object_type"] == "model":
         return f"model {row['model'] or '(each)'}", "all"
-    return f"each {row['object_type']}", row["model"] or "all"
+    return f"each {_WORDS.get(row['object_type'], row['object_type'])}", row["model"] or "all"
+
+
+def note_models(noun: str, app: str | None) -> None:
+    """Says what the list of one app cannot have: what is set on a model is everybody's."""
+    if app:
+        output.note(f"{noun.title()} of models bound every app too: penstock {noun} -A lists them.")
 
 
 def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
