@@ -94,7 +94,9 @@ def test_a_budget_that_is_not_the_sum_of_its_days_is_found(db: Database, ledger:
                 insert(budget_periods).values(budget_id=name, starts_on=starts_on, spent_nanos=spent, alerted=0)
             )
     (fault,) = verify(db).faults
-    assert fault.startswith("budget of app app for 2024-10-01: spent is 0.000000061 USD in the budget and 0.00000006 USD in")
+    assert fault.startswith(
+        "budget of app app for 2024-10-01: spent is 0.000000061 USD in the budget and 0.00000006 USD in"
+    )
 
 
 def test_old_entries_are_removed_their_sums_stay_and_the_rest_still_verifies(db: Database, ledger: LedgerStore) -> None:
@@ -145,7 +147,10 @@ def test_a_sum_that_names_another_object_than_its_entries_is_found(
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
-        ("UPDATE ledger_days SET amount_nanos = 1 WHERE day = 20000", "amount is 0.000000001 USD in the sums and 0.00000012"),
+        (
+            "UPDATE ledger_days SET amount_nanos = 1 WHERE day = 20000",
+            "amount is 0.000000001 USD in the sums and 0.00000012",
+        ),
         ("DELETE FROM ledger_days WHERE day = 20000", "requests is 0 in the sums and 4"),
         ("UPDATE ledger_days SET day = 19000 WHERE day = 20000", "requests is 4 in the sums and 0"),
         ("DELETE FROM ledger_seals WHERE number = 1", "seal 1 is missing"),

@@ -46,14 +46,15 @@ class LimitStore:
         with self._db.read() as connection:
             return tuple(limit_row(row) for row in connection.execute(query))
 
-    def put(self, row: LimitRow) -> LimitRow:
-        """Sets the row of that scope, object and model; its ``id`` and time are given here. Raises NotFoundError when
-        the object is gone."""
+    def put(self, row: LimitRow, *, new: bool = False) -> LimitRow:
+        """Sets the row of that scope, object and model; its ``id`` and time are given here. ``new``: there was none,
+        and one that somebody has made since must not be overwritten unread. Raises NotFoundError when the object is
+        gone, RetryableError when the row is not new."""
         key, now = _is(row.scope, row.subject_id, row.model), datetime.now(UTC)
         values = msgspec.structs.asdict(row.limits) | {"updated_by": row.updated_by, "updated_at": now}
         with self._db.write() as connection:
             hold(connection, row.scope, row.subject_id)
-            if connection.execute(update(limits).where(key).values(values)).rowcount == 0:
+            if new or connection.execute(update(limits).where(key).values(values)).rowcount == 0:
                 names = {"scope": row.scope.value, "subject_id": row.subject_id, "model": row.model}
                 try:
                     connection.execute(insert(limits).values({"id": new_id(), **names, **values}))

@@ -236,10 +236,10 @@ def _by_key(connection: Connection, query: Select[Any]) -> dict[tuple[str, ...],
     return {tuple(str(row[name]) for name in DAY_KEY[1:]): {name: row[name] for name in _TOLD} for row in rows}
 
 
-def _in_words(name: str, value: object, currency: str) -> tuple[str, object]:
-    """A sum and its value as people write them: money in its currency."""
-    if name.endswith("_nanos") and isinstance(value, int):
-        return name.removesuffix("_nanos"), f"{shown(value)} {currency}"
+def _in_words(name: str, value: Any, currency: str) -> tuple[str, object]:
+    """A sum and its value as people write them: money in its currency, unless somebody has left a fraction of it."""
+    if name.endswith("_nanos") and value == int(value):
+        return name.removesuffix("_nanos"), f"{shown(int(value))} {currency}"
     return name, value
 
 

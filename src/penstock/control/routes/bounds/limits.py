@@ -189,7 +189,7 @@ class LimitRoutes:
         if before is not None and before.limits == limits:
             return Reply(200, _shown(before, describe(self._stores, [before])))
         row = LimitRow(scope=place.scope, subject_id=place.id, model=place.model, limits=limits, updated_by=by.email)
-        made = self._stores.limits.put(row)
+        made = self._stores.limits.put(row, new=before is None)
         told = {"before": None if before is None else bounds(before.limits), "after": bounds(limits)}
         record(self._stores, by, "limit.set", subject=place.subject(made.id), **told)
         return Reply(200, _shown(made, describe(self._stores, [made])))
