@@ -90,7 +90,7 @@ def test_an_app_without_an_add_on_says_what_to_do(plane: Plane) -> None:
         ({"attachment": "INFERENCE", "models": [{"id": "x"}]}, "models[0] must be a string"),
         ({"attachment": "INFERENCE", "expires_in": 0}, "expires_in must be at least 1"),
         ({"attachment": "INFERENCE", "expires_in": True}, "expires_in must be a number"),
-        ({"attachment": "INFERENCE", "expires_in": 1.5}, "expires_in must be a number"),
+        ({"attachment": "INFERENCE", "expires_in": 1.5}, "expires_in must be a whole number"),
         ({"attachment": "INFERENCE", "expires_in": 10**12}, "expires_in must be at most 315360000"),
         ({"attachment": "INFERENCE", "expires_at": "soon"}, "expires_at must be a time with its zone"),
         ({"attachment": "INFERENCE", "expires_at": 5}, "expires_at must be a time with its zone"),
