@@ -126,7 +126,9 @@ def add_governance(stores: Stores, attachment: Attachment) -> None:
         governance.price_versions: {"version": "f" * 16, "rate": {"input": "1"}, "first_seen_at": NOW},
         governance.ledger_entries: {**entry, **named, **asked, **flags},
         governance.ledger_days: {**day, **named},
-        governance.ledger_seals: {"number": 1, "day": 1, "entry_hash": b"e" * 32, "digest": b"d" * 32, "hash": b"s" * 32},
+        governance.ledger_seals: {
+            "number": 1, "day": 1, "entry_hash": b"e" * 32, "digest": b"d" * 32, "hash": b"s" * 32,
+        },
         governance.answers: {**answer, **state, "alive_s": 1.5, "created_s": 1.0, "expires_s": 2.0},
         governance.answer_chunks: {"answer_id": answer["id"], "attempt": 1, "number": 0, "body": b"b"},
         governance.contents: {
