@@ -59,6 +59,43 @@ def refuses(world: World, worker: Worker, name: str, units: int = 1) -> bool:
     return (error.value.code, error.value.retry_after_s) == ("limits_unavailable", 1)
 
 
+class Slow:
+    """A store that has all that is asked for, and answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asks: list[LeaseAsk] = []
+        self.asked, self.answer = threading.Event(), threading.Event()
+
+    def exchange(
+        self, holder: str, asks: Sequence[LeaseAsk], /, *, lease_s: float, money_lease_s: float
+    ) -> list[LeaseGrant]:
+        self.asks += asks
+        self.asked.set()
+        assert self.answer.wait(30)
+        return [LeaseGrant(granted=ask.wants, left=10**9, holds=ask.keep + ask.wants) for ask in asks]
+
+    def leave(self, holder: str, /) -> None:
+        return None
+
+
+def test_who_comes_while_the_store_is_asked_is_served_by_its_answer_and_asks_no_more() -> None:
+    store, limit = Slow(), Counter(id="r:key:k:", kind="rate", limit=10**9)
+
+    async def test() -> None:
+        leases = Leases(store, "w")
+        first = [asyncio.ensure_future(leases.obtain(limit, 1)) for _ in range(4)]
+        await asyncio.to_thread(store.asked.wait, 30)
+        others = [asyncio.ensure_future(leases.obtain(limit, 1)) for _ in range(4)]
+        await asyncio.sleep(0)
+        store.answer.set()
+        assert await asyncio.gather(*first, *others) == [1] * 8
+        await leases.aclose()
+
+    asyncio.run(test())
+    # One for them all, and the last word.
+    assert [(ask.used, ask.needs) for ask in store.asks] == [(0, 4), (8, 0)]
+
+
 def test_a_hot_key_of_eight_workers_is_exact_and_costs_no_exchange_for_each_request(both: World) -> None:
     both.set_limit("rate", 5000)
     counter, workers = both.counters["rate"], [both.hire() for _ in range(8)]

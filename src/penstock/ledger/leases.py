@@ -260,8 +260,11 @@ class Leases:
         batch: dict[str, Slice] = {}
         while self._urgent and len(batch) < ASKS_AT_ONCE:
             id_ = next(iter(self._urgent))
-            batch[id_] = self._urgent.pop(id_)
-            self._due.pop(id_, None)
+            held = self._urgent.pop(id_)
+            # Who came while the store was asked may have been served by its answer.
+            if held.waiting or held.is_due(now):
+                batch[id_] = held
+                self._due.pop(id_, None)
         while self._due and len(batch) < ASKS_AT_ONCE:
             id_ = next(iter(self._due))
             held = self._due.pop(id_)

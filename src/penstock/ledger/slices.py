@@ -185,7 +185,7 @@ class Slice:
             # What was owed is told now; of money the ledger tells.
             self.forfeit()
         needs, least = self._need()
-        wants = needs + self._restock(needs)
+        wants = needs + self._restock(needs, now)
         self.asked = LeaseAsk(
             counter=self.counter,
             seq=seq,
@@ -272,7 +272,7 @@ class Slice:
         needs = sum(waiter.units for waiter in self.waiting) - self.free
         return max(1, needs), max(1, min(waiter.least for waiter in self.waiting) - self.free)
 
-    def _restock(self, needs: int) -> int:
+    def _restock(self, needs: int, now: float) -> int:
         """How much more than is needed to ask for. The stock doubles each time that it did not suffice; what is idle
         goes back, and so does all that others may be waiting for."""
         if self.waiting and self.counter.kind == "money" and self.left < _PLENTY * self.short // 2:
@@ -281,6 +281,8 @@ class Slice:
         if self.waiting:
             self._stock = min(max(2 * self._stock, needs), max(self.limit, 0))
             return self._stock
+        if now - self.asked_at < _TOLD_S and self.left >= self.short:
+            return 0  # too soon to tell how much is used
         if self._idles or self.left < self.short:
             self._stock //= 2
             if self.free > 0:
