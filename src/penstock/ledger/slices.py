@@ -17,8 +17,6 @@ REFUSED_S = 0.25
 _RENEW_S = 1.0
 _RENEW_MONEY_S = 5.0
 _TOLD_S = 0.4
-# A stock that did not suffice: the store gives no more than a quarter of what there is, and a few steps must do.
-_GROWTH = 8
 # A budget with less left than for so many requests is sliced by what is needed: no worker has any of it in stock.
 _PLENTY = 8
 # A use this old has as good as left the window: taking it off later would take off another one.
@@ -275,19 +273,18 @@ class Slice:
         return max(1, needs), max(1, min(waiter.least for waiter in self.waiting) - self.free)
 
     def _restock(self, needs: int, now: float) -> int:
-        """How much more than is needed to ask for. The stock grows each time that it did not suffice; what is idle
+        """How much more than is needed to ask for. The stock doubles each time that it did not suffice; what is idle
         goes back, and so does all that others may be waiting for."""
         if self.waiting and self.counter.kind == "money" and self.left < _PLENTY * self.short // 2:
             self._stock = 0
             return 0
         if self.waiting:
-            self._stock = min(max(_GROWTH * self._stock, needs), max(self.limit, 0))
+            self._stock = min(max(2 * self._stock, needs), max(self.limit, 0))
             return self._stock
         if now - self.asked_at < _TOLD_S and self.left >= self.short:
             return 0  # too soon to tell how much is used
         if self._idles or self.left < self.short:
-            # What is not held costs nobody anything: a pause of some seconds does not begin all anew.
-            self._stock -= -(-self._stock // 16)
+            self._stock //= 2
             if self.free > 0:
                 self.forfeit()
             return 0
