@@ -74,7 +74,7 @@ def _rest(running: Mapping[str, Running]) -> dict[str, tuple[int, float]]:
     rested = dict.fromkeys(running, 0.0)
     busy = set(running)
     while busy and (now := time.monotonic()) - began < _LONGEST_REST_S:
-        time.sleep(_REST_S)
+        time.sleep(_REST_S)  # a share of the CPU is one of a stretch of time
         cpu = {name: _cpu_ns(one) for name, one in running.items()}
         share = {name: (cpu[name] - last[name]) / 1e9 / (time.monotonic() - now) for name in running}
         busy = {name for name in running if share[name] > _QUIET_SHARE}

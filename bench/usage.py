@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +97,13 @@ def questions() -> dict[str, Callable[[UsageStore], Any]]:
     }
     asked: dict[str, Callable[[UsageStore], Any]] = {}
     for by in ("model", "app", "key", "day", "target"):
-        asked[f"month by {by}"] = lambda usage, by=by: usage.sums(month, (by,))  # type: ignore[misc]
-        asked[f"month with cut days by {by}"] = lambda usage, by=by: usage.sums(cut, (by,))  # type: ignore[misc]
-    asked["month of an app by day and model"] = lambda usage: usage.sums(of_app, ("day", "model"))
-    asked["month of a key by day"] = lambda usage: usage.sums(Chosen(key="inf-7"), ("day",))
+        asked[f"month by {by}"] = methodcaller("sums", month, (by,))
+        asked[f"month with cut days by {by}"] = methodcaller("sums", cut, (by,))
+    asked["month of an app by day and model"] = methodcaller("sums", of_app, ("day", "model"))
+    asked["month of a key by day"] = methodcaller("sums", Chosen(key="inf-7"), ("day",))
     for name, page in pages.items():
-        asked[f"{name} entries"] = lambda usage, page=page: usage.entries(Chosen(), page)  # type: ignore[misc]
-        asked[f"{name} entries of an app"] = lambda usage, page=page: usage.entries(of_app, page)  # type: ignore[misc]
+        asked[f"{name} entries"] = methodcaller("entries", Chosen(), page)
+        asked[f"{name} entries of an app"] = methodcaller("entries", of_app, page)
     asked["entries by number"] = lambda usage: usage.entries(Chosen(), Page(by="seq", first=5000, size=1000))
     asked["entries of a key and model"] = lambda usage: usage.entries(
         Chosen(key="inf-7", model="model-7"), pages["first"]

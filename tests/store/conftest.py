@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from penstock.store.database import Database
+from penstock.store.metering.ledger import LedgerStore
 from penstock.store.nouns.stores import Stores
 from tests.postgres import Postgres
 from tests.sqlite import new_sqlite
@@ -49,6 +50,12 @@ def db(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Da
 def stores(db: Database) -> Stores:
     """All nouns over it."""
     return Stores(db)
+
+
+@pytest.fixture
+def ledger(db: Database) -> LedgerStore:
+    """Its ledger, beside which no budgets are kept."""
+    return LedgerStore(db)
 
 
 @pytest.fixture

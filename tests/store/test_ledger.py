@@ -1,7 +1,6 @@
 """The ledger in both databases: one entry per request, one charge per idempotency id, a chain, and sums that fit."""
 
 import threading
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,39 +23,21 @@ from penstock.store.governance import (
     budget_periods,
     budgets,
     leases,
-    ledger_days,
     ledger_entries,
     price_versions,
 )
 from penstock.store.keeping.expiry import drop_expired
 from penstock.store.metering.alerts import Crossed
 from penstock.store.metering.ledger import LedgerStore
-from penstock.store.metering.seals import DAY_SUMS
 from penstock.store.metering.spending import add_spent
 from penstock.store.metering.verify import verify
 from penstock.store.nouns.audit import AuditStore
 from penstock.store.nouns.stores import Stores
 from tests.ledger.entries import NOW_US, entry
 from tests.store.nouns import add_app
+from tests.store.sums import BUDGET, sums
 
 NOW = "2026-11-23"
-SINCE = datetime(2026, 11, 23, tzinfo=UTC)
-BUDGET = {
-    "scope": "app", "subject_id": "app", "model": "", "currency": "USD", "amount_nanos": 100, "alerts": [],
-    "origin": "operator", "updated_by": "o", "created_at": SINCE, "updated_at": SINCE,
-}  # fmt: skip
-
-
-@pytest.fixture
-def ledger(db: Database) -> LedgerStore:
-    return LedgerStore(db)
-
-
-def sums(db: Database) -> dict[str, int]:
-    """All sums of days together."""
-    with db.read() as connection:
-        rows = connection.execute(select(*(ledger_days.c[name] for name in DAY_SUMS))).all()
-    return {name: sum(values) for name, values in zip(DAY_SUMS, zip(*rows, strict=True), strict=True)}
 
 
 _values = st.tuples(

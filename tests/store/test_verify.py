@@ -1,35 +1,16 @@
 """What the ledger proves in both databases: changes of entries, of sums, and of sums whose entries are gone."""
 
 import time
-from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, insert, text, update
 
 from penstock.store.database import Database
 from penstock.store.governance import budget_periods, budgets, ledger_days, ledger_entries
 from penstock.store.metering.ledger import LedgerStore
-from penstock.store.metering.seals import DAY_SUMS
 from penstock.store.metering.verify import read_head, verify
 from tests.ledger.entries import DAY_US, NOW_US, entry
-
-SINCE = datetime(2026, 11, 23, tzinfo=UTC)
-BUDGET = {
-    "scope": "app", "subject_id": "app", "model": "", "currency": "USD", "amount_nanos": 100, "alerts": [],
-    "origin": "operator", "updated_by": "o", "created_at": SINCE, "updated_at": SINCE,
-}  # fmt: skip
-
-
-@pytest.fixture
-def ledger(db: Database) -> LedgerStore:
-    return LedgerStore(db)
-
-
-def sums(db: Database) -> dict[str, int]:
-    """All sums of days together."""
-    with db.read() as connection:
-        rows = connection.execute(select(*(ledger_days.c[name] for name in DAY_SUMS))).all()
-    return {name: sum(values) for name, values in zip(DAY_SUMS, zip(*rows, strict=True), strict=True)}
+from tests.store.sums import BUDGET, sums
 
 
 def tamper(db: Database, *statements: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
+from penstock.domain.chain import GENESIS
 from penstock.store.governance import ledger_seals
 
 DAY_KEY = ("day", "key_id", "model", "target", "currency")
@@ -29,7 +30,6 @@ DAY_SUMS = (
 )
 # A row of the sums of a day: key, names and sums in these orders. Seals that were made would not fit to another.
 Row = tuple[Any, ...]
-_UNSEALED = bytes(32)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Row]).decode
 _KEYS, _SUMS = len(DAY_KEY), len(DAY_KEY) + len(DAY_NAMES)
@@ -54,7 +54,7 @@ def head_of_seals(connection: Connection) -> tuple[int, bytes]:
     """Number and hash of the newest seal; 0 before the first."""
     row = ledger_seals.c
     found = connection.execute(select(row.number, row.hash).order_by(row.number.desc()).limit(1)).one_or_none()
-    return (0, _UNSEALED) if found is None else (found.number, found.hash)
+    return (0, GENESIS) if found is None else (found.number, found.hash)
 
 
 def sealed_sums(connection: Connection, day: int) -> list[Row]:
@@ -66,7 +66,7 @@ def sealed_sums(connection: Connection, day: int) -> list[Row]:
 
 def seal_faults(connection: Connection, pruned_hash: bytes) -> Iterator[str]:
     """What is wrong with the seals, in their own order; ``pruned_hash`` is that of the last entry that is gone."""
-    last, number, entry_hash = _UNSEALED, 0, _UNSEALED
+    last, number, entry_hash = GENESIS, 0, GENESIS
     row = ledger_seals.c
     newest = set(connection.execute(select(func.max(row.number)).group_by(row.day)).scalars())
     for one in connection.execute(select(ledger_seals).order_by(row.number)):

@@ -40,11 +40,11 @@ def list_budgets(platform: Platform, app: str | None, json_: bool) -> None:
     if json_:
         output.as_json({"budgets": found, "defaults": defaults})
         return
-    if not found and not defaults:
+    rows = [*(_row(row, app) for row in found), *(_default_row(row) for row in defaults)]
+    if rows:
+        output.table(_TITLES, rows)
+    else:
         output.value("There are no budgets.")
-        note_models("budgets", app)
-        return
-    output.table(_TITLES, [*(_row(row, app) for row in found), *(_default_row(row) for row in defaults)])
     note_models("budgets", app)
 
 

@@ -38,11 +38,10 @@ def list_limits(platform: Platform, app: str | None, json_: bool) -> None:
         return
     rows = [(*cells(row, app), *_bounds(row), row["updated_by"]) for row in found]
     rows += [(*default_cells(row), *_bounds(row), _SOURCES.get(row["source"], row["source"])) for row in defaults]
-    if not rows:
+    if rows:
+        output.table(("Object", "Model", *_TITLES.values(), "Set by"), rows)
+    else:
         output.value("There are no limits.")
-        note_models("limits", app)
-        return
-    output.table(("Object", "Model", *_TITLES.values(), "Set by"), rows)
     note_models("limits", app)
 
 
