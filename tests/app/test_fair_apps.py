@@ -82,9 +82,12 @@ class Contest:
 
     @asynccontextmanager
     async def flooded(self) -> AsyncIterator[None]:
-        """The batch app asks without end from many connections to each worker; the provider is full."""
+        """The batch app asks without end from many connections to each worker; the provider is full. The workers know
+        both apps."""
         crowd = await connected(self.server.gateway, workers=self._workers, each=BATCH // self._workers)
         self.connections = await connected(self.server.gateway, workers=self._workers)
+        for one in self.connections:
+            await self.interactive(one)
         tasks = [asyncio.create_task(self._flood(one)) for one in crowd]
         try:
             async with asyncio.timeout(100):
@@ -103,7 +106,9 @@ class Contest:
         assert answer.status == 200, answer.body
 
     async def in_turns(self, asked: asyncio.Task[None]) -> None:
-        """One batch call ends after the other, as soon as the next call has begun, until the request is answered."""
+        """One batch call ends after the other, as soon as the next call has begun, until the request is answered. The
+        first ends when the worker has answered another request that came after this one, which now stands in line."""
+        (await Connection.open(self.server.gateway)).close()
         while not asked.done():
             begun = len(self.double.begun)
             self.let_go(1)
