@@ -7,9 +7,11 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Protocol
 
-_STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 _BUFFERED = 256 * 1024
 _BODILESS = (204, 304)
+_field = b": ".join
+_END = b"\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Message = dict[str, Any]
@@ -158,26 +160,24 @@ class Exchange:
         return data if more else data + b"0\r\n\r\n"
 
     def _build_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-        parts = [_STATUS[status], _date_line()]
-        framed = status in _BODILESS
-        self._bodiless |= framed
-        for name, value in headers:
-            if name == b"content-length":
-                framed = True
-            elif name == b"connection":
-                self.keep_alive = False  # the one wish that an application can have of it is to close
-                continue
-            parts += (name, b": ", value, b"\r\n")
-        if not framed:
-            if self.scope["http_version"] == "1.1":
-                self._chunked = True
-                parts.append(b"transfer-encoding: chunked\r\n")
-            else:
-                self.keep_alive = False
+        names = dict(headers)
+        if b"connection" in names:  # the one wish that an application can have of it is to close
+            self.keep_alive = False
+            headers = [header for header in headers if header[0] != b"connection"]
+        lines = [_STATUS[status], _date_line(), *map(_field, headers)]
+        if status in _BODILESS:
+            self._bodiless = True
+        elif b"content-length" in names:
+            pass
+        elif self.scope["http_version"] == "1.1":
+            self._chunked = True
+            lines.append(b"transfer-encoding: chunked")
+        else:
+            self.keep_alive = False
         if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        return b"".join(parts)
+            lines.append(b"connection: close")
+        lines.append(_END)
+        return b"\r\n".join(lines)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -194,5 +194,5 @@ def _date_line() -> bytes:
     now = int(time.time())
     if now != _Clock.second:
         _Clock.second = now
-        _Clock.line = b"date: %b\r\n" % formatdate(now, usegmt=True).encode()
+        _Clock.line = b"date: %b" % formatdate(now, usegmt=True).encode()
     return _Clock.line
