@@ -2,18 +2,24 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from operator import le
 
 import msgspec
 
 from penstock.domain.ledger import INTERRUPTED, LedgerEntry
 from penstock.domain.money import MAX_PRICE_NANOS
 from penstock.domain.usage import MAX_TOKENS, Usage
-from penstock.ledger.journal import Admitted, Progress, Record, Settled
+from penstock.ledger.journal import MAX_RECORD, Admitted, Progress, Record, Settled
 
-_MOST_MS = 10**12
+_MOST_MS = 1e12
 _MOST_US = 2**62
 # By the columns of the store: an entry that it could not keep would hold up all others.
-_ID, _NAME, _MODEL, _TARGET, _OUTCOME = 36, 30, 256, 512, 64
+_TEXTS = {
+    "request_id": 64, "key_id": 36, "key_prefix": 16, "app_id": 36, "app_name": 30, "addon_id": 36, "attachment_id": 36,
+    "asked": 256, "model": 256, "target": 512, "stand_in": 256, "outcome": 64, "raw_usage": MAX_RECORD, "currency": 3,
+    "price_version": 16, "cost_currency": 3,
+}  # fmt: skip
+_LONGEST = tuple(_TEXTS.values())
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -115,48 +121,77 @@ def _nothing(admitted: Admitted) -> Settled:
 
 
 def _settled(admitted: Admitted, settled: Settled, *, outcome: str | None = None) -> Made:
-    target = None if settled.provider is None else f"{settled.provider}/{settled.target_model or ''}"
     entry = LedgerEntry(
-        request_id=_text(admitted.request_id, 64),
+        request_id=admitted.request_id,
         admitted_us=_us(admitted.admitted_at),
         settled_us=_us(settled.settled_at),
-        key_id=_text(admitted.key_id, _ID),
-        key_prefix=_text(admitted.key_prefix, 16),
-        app_id=_text(admitted.app_id, _ID),
-        app_name=_text(admitted.app_name, _NAME),
-        addon_id=_text(admitted.addon_id, _ID),
-        attachment_id=_text(admitted.attachment_id, _ID),
-        asked=_text(admitted.asked or admitted.model, _MODEL),
-        model=_text(admitted.model, _MODEL),
-        target=None if target is None else _text(target, _TARGET),
-        stand_in=None if settled.stand_in is None else _text(settled.stand_in, _MODEL),
+        key_id=admitted.key_id,
+        key_prefix=admitted.key_prefix,
+        app_id=admitted.app_id,
+        app_name=admitted.app_name,
+        addon_id=admitted.addon_id,
+        attachment_id=admitted.attachment_id,
+        asked=admitted.asked or admitted.model,
+        model=admitted.model,
+        target=None if settled.provider is None else f"{settled.provider}/{settled.target_model or ''}",
+        stand_in=settled.stand_in,
         stream=admitted.stream,
-        outcome=_text(outcome or settled.outcome, _OUTCOME),
-        usage=_usage(settled),
+        outcome=outcome or settled.outcome,
+        usage=Usage(
+            input_tokens=settled.input_tokens,
+            output_tokens=settled.output_tokens,
+            cached_input_tokens=settled.cached_input_tokens,
+            cache_write_tokens=settled.cache_write_tokens,
+            reasoning_tokens=settled.reasoning_tokens,
+            estimated=settled.estimated,
+        ),
         cached_answer=settled.cached_answer,
-        raw_usage=None if settled.raw_usage is None else _text(settled.raw_usage, len(settled.raw_usage)),
-        currency=_text(settled.currency, 3),
-        price_version=None if settled.price_version is None else _text(settled.price_version, 16),
-        amount_nanos=_nanos(settled.amount_nanos),
-        cost_nanos=None if settled.cost_nanos is None else _nanos(settled.cost_nanos),
-        cost_currency=None if settled.cost_currency is None else _text(settled.cost_currency, 3),
+        raw_usage=settled.raw_usage,
+        currency=settled.currency,
+        price_version=settled.price_version,
+        amount_nanos=settled.amount_nanos,
+        cost_nanos=settled.cost_nanos,
+        cost_currency=settled.cost_currency,
         queued_ms=_ms(settled.queued_ms),
         first_event_ms=_ms(settled.first_event_ms),
         total_ms=_ms(settled.total_ms) or 0.0,
-        attempts=msgspec.json.encode(settled.attempts).decode(),
+        attempts=msgspec.json.encode(settled.attempts).decode() if settled.attempts else "[]",
         idempotency_id=None if admitted.idempotency_id is None else admitted.idempotency_id[:32],
     )
-    return Made(entry, admitted.money)
+    return Made(entry if _fits(entry) else _cut(entry), admitted.money)
 
 
-def _usage(settled: Settled) -> Usage:
-    return Usage(
-        input_tokens=_tokens(settled.input_tokens),
-        output_tokens=_tokens(settled.output_tokens),
-        cached_input_tokens=_tokens(settled.cached_input_tokens),
-        cache_write_tokens=_tokens(settled.cache_write_tokens),
-        reasoning_tokens=_tokens(settled.reasoning_tokens),
-        estimated=settled.estimated,
+def _fits(entry: LedgerEntry) -> bool:
+    """Whether the store can keep all of it; that it can is the rule, and this is quick."""
+    # In the order of _TEXTS.
+    texts = (
+        entry.request_id, entry.key_id, entry.key_prefix, entry.app_id, entry.app_name, entry.addon_id,
+        entry.attachment_id, entry.asked, entry.model, entry.target or "", entry.stand_in or "", entry.outcome,
+        entry.raw_usage or "", entry.currency, entry.price_version or "", entry.cost_currency or "",
+    )  # fmt: skip
+    if "\0" in "".join(texts) or not all(map(le, map(len, texts), _LONGEST)):
+        return False
+    usage = entry.usage
+    counts = (
+        usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )  # fmt: skip
+    if min(counts) < 0 or max(counts) > MAX_TOKENS:
+        return False
+    return abs(entry.amount_nanos) <= MAX_PRICE_NANOS and abs(entry.cost_nanos or 0) <= MAX_PRICE_NANOS
+
+
+def _cut(entry: LedgerEntry) -> LedgerEntry:
+    """The entry with everything cut to what the store keeps."""
+    usage = entry.usage
+    counts = {name: _tokens(getattr(usage, name)) for name in usage.__struct_fields__ if name != "estimated"}
+    said = {name: text for name in _TEXTS if (text := getattr(entry, name)) is not None}
+    return msgspec.structs.replace(
+        entry,
+        usage=Usage(**counts, estimated=usage.estimated),
+        amount_nanos=_nanos(entry.amount_nanos),
+        cost_nanos=None if entry.cost_nanos is None else _nanos(entry.cost_nanos),
+        **{name: _text(text, _TEXTS[name]) for name, text in said.items()},
     )
 
 
@@ -173,11 +208,15 @@ def _nanos(amount: int) -> int:
 
 
 def _us(seconds: float) -> int:
-    return min(max(round(seconds * 1_000_000), 0), _MOST_US) if math.isfinite(seconds) else 0
+    if 0.0 <= seconds < _MOST_US / 1e6:
+        return int(seconds * 1_000_000 + 0.5)
+    return _MOST_US if math.isfinite(seconds) and seconds > 0 else 0
 
 
 def _ms(milliseconds: float | None) -> float | None:
-    if milliseconds is None or not math.isfinite(milliseconds):
+    """In whole microseconds: what both databases keep to the last digit, whoever prints it."""
+    if milliseconds is None:
         return None
-    # Microseconds: what both databases keep to the last digit, whoever prints it.
-    return round(min(max(milliseconds, 0.0), _MOST_MS), 3) + 0.0
+    if 0.0 <= milliseconds <= _MOST_MS:
+        return int(milliseconds * 1000 + 0.5) / 1000
+    return min(max(milliseconds, 0.0), _MOST_MS) if math.isfinite(milliseconds) else None

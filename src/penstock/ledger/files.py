@@ -11,8 +11,7 @@ import msgspec
 from penstock.ledger.journal import HEADER_BYTES, MAX_RECORD, Record, decode, payload_at
 
 _log = logging.getLogger("penstock.ledger")
-# About 500 requests: what the ledger takes at once.
-_BLOCK = 384 * 1024
+# What the ledger takes at once: about 1,500 requests, or one of the largest records.
 _LARGEST = HEADER_BYTES + MAX_RECORD
 _WINDOW = 4 * _LARGEST
 # Since 0.3 with a random part and a number; before that each file was named by its own time.
@@ -83,12 +82,10 @@ class Reader:
         OSError."""
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            records = self._whole(os.pread(fd, _BLOCK, self.position))
+            records = self._whole(os.pread(fd, _LARGEST, self.position))
             rest = os.fstat(fd).st_size - self.position
             self.more = rest > 0
             if records is not None or rest <= 0:
-                return records
-            if rest >= _BLOCK and (records := self._whole(os.pread(fd, _LARGEST, self.position))) is not None:
                 return records
             return self._past_damage(fd, ended=ended)
         finally:

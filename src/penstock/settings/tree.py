@@ -93,7 +93,7 @@ class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The ledger: how often the journal is brought into it, and how long single entries are kept."""
 
-    ship_s: Annotated[float, msgspec.Meta(ge=0.02, le=60)] = 0.2
+    ship_s: Annotated[float, msgspec.Meta(ge=0.02, le=60)] = 0.5
     retention_days: Positive = 400
 
 

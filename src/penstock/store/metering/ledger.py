@@ -2,6 +2,7 @@
 transaction, so that none is ever counted twice or not at all."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -210,15 +211,15 @@ def entry_of(row: Row[Any]) -> LedgerEntry:
 def day_rows(entries: Iterable[LedgerEntry]) -> list[tuple[object, ...]]:
     """The rows by which entries change the sums of their days, in the order of their keys."""
     names: dict[tuple[Any, ...], tuple[str, ...]] = {}
-    sums: dict[tuple[Any, ...], list[int]] = {}
+    adds: defaultdict[tuple[Any, ...], list[tuple[int, ...]]] = defaultdict(list)
     for entry in entries:
         key = (entry.admitted_us // DAY_US, entry.key_id, entry.model, entry.target or "", entry.currency)
         names[key] = (entry.key_prefix, entry.app_id, entry.app_name, entry.addon_id, entry.attachment_id)
         usage = entry.usage
-        adds = (
+        one = (
             1,
-            int(entry.outcome not in NOT_FAILED),
-            int(usage.estimated),
+            entry.outcome not in NOT_FAILED,
+            usage.estimated,
             usage.input_tokens,
             usage.cached_input_tokens,
             usage.cache_write_tokens,
@@ -228,16 +229,19 @@ def day_rows(entries: Iterable[LedgerEntry]) -> list[tuple[object, ...]]:
             # A sum has one currency, the charge's.
             (entry.cost_nanos or 0) if entry.cost_currency == entry.currency else 0,
         )
-        before = sums.get(key)
-        sums[key] = list(adds) if before is None else [one + more for one, more in zip(before, adds, strict=True)]
-    return [(*key, *names[key], *sums[key]) for key in sorted(sums)]
+        adds[key].append(one)
+    return [(*key, *names[key], *map(sum, zip(*adds[key], strict=True))) for key in sorted(adds)]
 
 
 def _unknown(connection: Connection, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
     """Those without an entry yet, each once."""
     wanted = {entry.request_id: entry for entry in reversed(entries)}
-    query = select(ledger_entries.c.request_id).where(ledger_entries.c.request_id.in_(tuple(wanted)))
-    for known in connection.execute(query).scalars():
+    named: str | list[str] = list(wanted)
+    among = "= ANY(%s)"
+    if connection.dialect.name == "sqlite":
+        named, among = msgspec.json.encode(named).decode(), "IN (SELECT value FROM json_each(?))"
+    found = connection.exec_driver_sql(f"SELECT request_id FROM ledger_entries WHERE request_id {among}", (named,))  # noqa: S608
+    for known in found.scalars():
         del wanted[known]
     return [entry for entry in entries if wanted.pop(entry.request_id, None) is not None]
 

@@ -3,14 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Column, Connection, Row, bindparam, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.domain.errors import PenstockError
 from penstock.domain.ids import new_id
-from penstock.domain.ledger import LedgerEntry
+from penstock.domain.ledger import DAY_US, LedgerEntry
 from penstock.domain.limits import Budget, Counter, Scope, period_end, period_start
 from penstock.store.database import Database
 from penstock.store.governance import budget_periods, budgets, ledger_days, ledger_head
@@ -29,6 +29,19 @@ _SUBJECTS: dict[Scope, str] = {
     Scope.APP: "app_id",
     Scope.MODEL: "model",
 }
+# Of each batch of the ledger: built once, for that takes longer than running them.
+_PERIOD = budget_periods.c
+_BUDGETS = select(budgets).where(
+    tuple_(budgets.c.scope, budgets.c.subject_id).in_(bindparam("subjects", expanding=True))
+)
+_OPENED = select(_PERIOD.budget_id, _PERIOD.starts_on, _PERIOD.spent_nanos, _PERIOD.alerted).where(
+    tuple_(_PERIOD.budget_id, _PERIOD.starts_on).in_(bindparam("periods", expanding=True))
+)
+_ADD = (
+    update(budget_periods)
+    .where(_PERIOD.budget_id == bindparam("of"), _PERIOD.starts_on == bindparam("since"))
+    .values(spent_nanos=_PERIOD.spent_nanos + bindparam("more"))
+)
 _UNIQUE = ("scope", "subject_id", "model", "period", "currency")
 
 
@@ -76,19 +89,49 @@ def default_budget(connection: Connection, budget: Budget) -> str:
     return str(connection.execute(select(budgets.c.id).where(*same)).scalar_one())
 
 
+class _Charged(NamedTuple):
+    """What entries of one day have in common that are charged to the same budgets; the ids in the order of
+    ``_SUBJECTS``."""
+
+    day: int
+    currency: str
+    key_id: str
+    attachment_id: str
+    addon_id: str
+    app_id: str
+    model: str
+
+    def subjects(self) -> Iterator[tuple[Scope, str]]:
+        """The objects whose budgets they count for."""
+        return zip(_SUBJECTS, self[2:], strict=True)
+
+
+def _charged(entries: Iterable[LedgerEntry]) -> dict[_Charged, int]:
+    """The amounts of entries, those together that count for the same budgets: a batch has thousands of a few keys."""
+    sums: dict[tuple[int, str, str, str, str, str, str], int] = {}
+    for entry in entries:
+        if amount := entry.amount_nanos:
+            of = (
+                entry.admitted_us // DAY_US, entry.currency, entry.key_id, entry.attachment_id, entry.addon_id,
+                entry.app_id, entry.model,
+            )  # fmt: skip
+            sums[of] = sums.get(of, 0) + amount
+    return {_Charged(*of): amount for of, amount in sums.items()}
+
+
 def add_spent(connection: Connection, entries: Iterable[LedgerEntry]) -> list[Crossed]:
     """Adds new entries to the periods of all budgets that they count for, and says which thresholds were reached for
     the first time. For the transaction that appends them, which has the ledger's head locked and the entries in
     ``ledger_days`` already."""
-    charged = [entry for entry in entries if entry.amount_nanos]
+    charged = _charged(entries)
     rules = _budgets_of(connection, charged)
     sums: defaultdict[tuple[str, str], int] = defaultdict(int)
-    for entry in charged:
-        at = datetime.fromtimestamp(entry.admitted_us / 1e6, UTC)
-        for scope, name in _SUBJECTS.items():
-            for budget in rules.get((scope, getattr(entry, name)), ()):
-                if budget.model in ("", entry.model) and budget.currency == entry.currency:
-                    sums[budget.id, period_start(budget.period, at)] += entry.amount_nanos
+    for one, amount in charged.items():
+        at = datetime.fromtimestamp(one.day * DAY_US / 1e6, UTC)
+        for subject in one.subjects():
+            for budget in rules.get(subject, ()):
+                if budget.model in ("", one.model) and budget.currency == one.currency:
+                    sums[budget.id, period_start(budget.period, at)] += amount
     if not sums:
         return []
     by_id = {budget.id: budget for found in rules.values() for budget in found}
@@ -96,12 +139,9 @@ def add_spent(connection: Connection, entries: Iterable[LedgerEntry]) -> list[Cr
     for id_, starts_on in sorted(sums.keys() - opened.keys()):
         # Its days hold the new entries too.
         open_period(connection, by_id[id_], starts_on)
-    row = budget_periods.c
     if opened:
-        at_period = (row.budget_id == bindparam("of"), row.starts_on == bindparam("since"))
         connection.execute(
-            update(budget_periods).where(*at_period).values(spent_nanos=row.spent_nanos + bindparam("more")),
-            [{"of": id_, "since": since, "more": sums[id_, since]} for id_, since in sorted(opened)],
+            _ADD, [{"of": id_, "since": since, "more": sums[id_, since]} for id_, since in sorted(opened)]
         )
     return _crossed(connection, by_id, _periods(connection, sums))
 
@@ -193,13 +233,13 @@ def _sum_of_days(connection: Connection, budget: Budget, starts_on: str) -> int:
     return int(connection.execute(select(func.coalesce(func.sum(day.amount_nanos), 0)).where(*these)).scalar_one())
 
 
-def _budgets_of(connection: Connection, entries: Sequence[LedgerEntry]) -> dict[tuple[Scope, str], list[Budget]]:
-    """The budgets of all objects that the entries name."""
-    subjects = {(scope, getattr(entry, name)) for entry in entries for scope, name in _SUBJECTS.items()}
+def _budgets_of(connection: Connection, charged: Iterable[_Charged]) -> dict[tuple[Scope, str], list[Budget]]:
+    """The budgets of all objects that are charged."""
+    subjects = {subject for one in charged for subject in one.subjects()}
     found: dict[tuple[Scope, str], list[Budget]] = {}
     for some in _batches(sorted(subjects)):
-        named = tuple_(budgets.c.scope, budgets.c.subject_id).in_([(scope.value, id_) for scope, id_ in some])
-        for row in connection.execute(select(budgets).where(named)):
+        named = [(scope.value, id_) for scope, id_ in some]
+        for row in connection.execute(_BUDGETS, {"subjects": named}):
             budget = budget_of(row)
             found.setdefault((budget.scope, budget.subject_id), []).append(budget)
     return found
@@ -207,13 +247,9 @@ def _budgets_of(connection: Connection, entries: Sequence[LedgerEntry]) -> dict[
 
 def _periods(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
     """What was spent, and the highest percentage that was told, of the periods that are open."""
-    row = budget_periods.c
     found = {}
     for some in _batches(sorted(keys)):
-        named = tuple_(row.budget_id, row.starts_on).in_(some)
-        for id_, starts_on, spent, alerted in connection.execute(
-            select(row.budget_id, row.starts_on, row.spent_nanos, row.alerted).where(named)
-        ):
+        for id_, starts_on, spent, alerted in connection.execute(_OPENED, {"periods": some}):
             found[id_, starts_on] = (spent, alerted)
     return found
 
