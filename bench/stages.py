@@ -21,7 +21,7 @@ from bench.answers import PLAIN_MARK, plain_answer
 from bench.contestants import MODEL, Running, body_text, request_text
 from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
 from penstock.domain.ids import secret_hash
-from penstock.domain.limits import LeaseAsk, LeaseGrant, Shared
+from penstock.domain.limits import Budget, LeaseAsk, LeaseGrant, LimitRow, Shared
 from penstock.domain.platform import Principal
 from penstock.gateway.admit import Admission, Recent, admit, admitted
 from penstock.gateway.authenticate import authenticate, bearer_key
@@ -44,7 +44,7 @@ from penstock.ledger.leases import Leases
 from penstock.providers.catalogue import build_catalogue
 from penstock.providers.openai.adapter import OpenAIAdapter
 from penstock.providers.transport import Endpoint, Transport
-from penstock.settings.tree import LimitsSettings, ModelRow, ProviderRow, Settings, TargetRow
+from penstock.settings.tree import LimitsSettings, ModelRow, PriceRow, ProviderRow, Settings, TargetRow
 from penstock.web.http1 import HttpConnection
 from penstock.web.hub import HttpLimits, Hub
 from penstock.web.server import refusal
@@ -54,6 +54,8 @@ _BODY = body_text(streamed=False).encode()
 _REQUEST = request_text(Running(8400, "/v1/chat/completions", {"authorization": f"Bearer {_KEY}"}, ""), streamed=False)
 _ANSWER = plain_answer()
 _BATCHES, _PER_BATCH = 60, 50
+# The id of everything that the key belongs to.
+SUBJECT = "9b8f6e0a-0000-4000-8000-000000000000"
 _decoder = msgspec.json.Decoder(ChatRequest)
 
 
@@ -95,8 +97,12 @@ class _MemoryLoop(uvloop.Loop):
 class _Keys:
     """A key table with one key."""
 
+    def __init__(self, limits: tuple[LimitRow, ...] = (), budgets: tuple[Budget, ...] = ()) -> None:
+        self._limits, self._budgets = limits, budgets
+
     def find_principal(self, key_hash: bytes, /) -> Principal | None:
-        return _principal() if key_hash == secret_hash(_KEY) else None
+        found = msgspec.structs.replace(_principal(), limits=self._limits, budgets=self._budgets)
+        return found if key_hash == secret_hash(_KEY) else None
 
     def find_principals(self, key_hashes: Sequence[bytes], /) -> dict[bytes, Principal]:
         return {}
@@ -113,7 +119,7 @@ class _Keys:
 
 def _principal() -> Principal:
     names = ("key_id", "key_prefix", "app_id", "app_name", "addon_id", "attachment_id", "attachment_name")
-    fields: dict[str, str | None] = dict.fromkeys(names, "9b8f6e0a-0000-4000-8000-000000000000")
+    fields: dict[str, str | None] = dict.fromkeys(names, SUBJECT)
     return msgspec.convert({**fields, "model_id": None}, Principal)
 
 
@@ -133,24 +139,25 @@ class _Nothing:
     def exchange(
         self, holder: str, asks: Sequence[LeaseAsk], /, *, lease_s: float, money_lease_s: float
     ) -> list[LeaseGrant]:
-        return [LeaseGrant(granted=ask.wants, left=ask.wants) for ask in asks]
+        return [LeaseGrant(granted=ask.wants, left=ask.counter.limit // 2, holds=ask.keep + ask.wants) for ask in asks]
 
     def leave(self, holder: str, /) -> None:
         return None
 
 
 class Bench:
-    """One gateway line wired to stubs."""
+    """One gateway line wired to stubs, and a key with these limits and budgets."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, limits: tuple[LimitRow, ...] = (), budgets: tuple[Budget, ...] = ()) -> None:
         base = "http://127.0.0.1:9/v1"
         provider = ProviderRow(name="double", base_url=base)
-        model = ModelRow(id=MODEL, targets=(TargetRow(provider="double", model=MODEL),))
+        price = PriceRow(input="0.15", output="0.60", cached_input="0.075")
+        model = ModelRow(id=MODEL, targets=(TargetRow(provider="double", model=MODEL),), price=price)
         self.catalogue = build_catalogue(Settings(provider=(provider,), model=(model,)), [])
         self.journal = Journal(folder)
         self.transport = Transport(Endpoint(base))
         self.adapters = {"double": OpenAIAdapter(self.transport)}
-        self.keys = KeySnapshot(_Keys())
+        self.keys = KeySnapshot(_Keys(limits, budgets))
         self.recent = Recent()
         self.board = Board(folder)
         self.leases = Leases(_Nothing(), self.journal.holder)
