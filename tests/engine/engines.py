@@ -56,6 +56,8 @@ class RunningEngine:
             slots=slots,
             context=context,
             batch=64,
+            # Threads that wait for each other spin, and two test processes share the cores.
+            threads=1,
         )
         self.process = EngineProcess(spec)
         self.transport = Transport(Endpoint(f"unix://{spec.socket_path}"))
