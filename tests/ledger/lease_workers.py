@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 
 from penstock.domain.errors import PenstockError
 from penstock.domain.limits import Budget, Counter, LeaseAsk, LeaseGrant, Scope
+from penstock.ledger.bundle import Bundle, Counters
 from penstock.ledger.leases import Leases, LeaseSource
 from penstock.store.database import Database
 from penstock.store.metering.leases import LeaseStore
@@ -73,7 +74,8 @@ class _Loop(asyncio.SelectorEventLoop):
 class Request:
     """What one request took of one counter, and when; ``over`` of it came on top, when it turned out larger."""
 
-    def __init__(self, worker: "Worker", counter: Counter, units: int, at: float) -> None:
+    def __init__(self, bundle: Bundle, worker: "Worker", counter: Counter, units: int, at: float) -> None:
+        self.bundle = bundle
         self.worker = worker
         self.counter = counter
         self.units = self.took = units
@@ -92,6 +94,14 @@ class Worker:
         self.unshipped: list[tuple[Counter, int]] = []
         self.heard_at = 0.0
         self.closed = False
+        self._bundles: dict[Counter, Bundle] = {}
+
+    def bundle(self, counter: Counter) -> Bundle:
+        """What a request takes from that takes of this counter alone."""
+        if counter not in self._bundles:
+            kind = {"rate": "tokens", "permit": "permits", "money": "money"}[counter.kind]
+            self._bundles[counter] = self.leases.bundle(Counters(**{kind: (counter,)}))
+        return self._bundles[counter]
 
 
 class World:
@@ -148,7 +158,10 @@ class World:
         """A request takes so many, out of memory or from the store."""
         counter = self.counters[name]
         got = units
-        if not worker.leases.take(counter, units):
+        bundle = worker.bundle(counter)
+        one = counter.kind == "permit"
+        if not (worker.leases.take(counter, units) if one and units > 1 else bundle.take(units, units)):
+            bundle.expect(units, units)
             try:
                 got = self.run(worker.leases.obtain(counter, units, least=least))
             except PenstockError as error:
@@ -158,7 +171,7 @@ class World:
         if not got:
             return None
         assert (least or units) <= got <= units
-        request = Request(worker, counter, got, self.now)
+        request = Request(bundle, worker, counter, got, self.now)
         self.requests.append(request)
         assert self.out(name) <= counter.limit + self.over(name), name
         return request
@@ -172,16 +185,19 @@ class World:
         assert not request.ended
         request.ended = True
         if request.counter.kind == "permit":
-            leases.put_back(request.counter, request.units)
+            if request.units == 1:
+                request.bundle.settle(0, 0, 0, age_s=age_s)
+            else:
+                leases.put_back(request.counter, request.units)
             self.requests.remove(request)
         elif request.counter.kind == "money":
             spent = min(used, request.units)
-            leases.spend(request.counter, request.units, spent)
+            request.bundle.settle(0, request.units, spent, age_s=age_s)
             self.requests.remove(request)
             if spent:
                 request.worker.unshipped.append((request.counter, spent))
         else:
-            leases.correct(request.counter, used - request.units, age_s=age_s)
+            request.bundle.settle(used - request.units, 0, 0, age_s=age_s)
             request.units, request.over = used, max(0, used - request.took)
 
     def ship(self, worker: Worker) -> None:

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from penstock.domain.limits import Budget, Counter, LeaseAsk, LeaseGrant, Scope
+from penstock.domain.limits import Budget, Counter, LeaseAsk, LeaseGrant, Scope, granted_of
 from penstock.store.database import Database
 from penstock.store.governance import lease_usage, leases
 from penstock.store.metering.budgets import BudgetStore
-from penstock.store.metering.leases import LeaseStore, granted_of
+from penstock.store.metering.leases import LeaseStore
 from penstock.store.metering.ledger import LedgerStore
 from penstock.store.metering.spending import add_spent
 from penstock.store.nouns.stores import Stores

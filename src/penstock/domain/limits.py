@@ -145,6 +145,16 @@ class LeaseGrant(msgspec.Struct, frozen=True, kw_only=True):
     full_in_s: float = 0.0
 
 
+def granted_of(ask: LeaseAsk, free: int) -> int:
+    """How many of the free units an ask gets: all that its callers wait for, or what there is if that is enough for
+    one of them, and for its stock no more than a quarter of the rest, so that some is left for others."""
+    if ask.wants <= 0 or free < max(ask.least, 1):
+        return 0
+    needed = min(max(ask.needs, ask.least), ask.wants, free)
+    stock = (free - needed) // 4 if needed else max(1, free // 4)
+    return min(ask.wants, needed + stock)
+
+
 def period_start(period: Period, at: datetime) -> str:
     """The first day of the period around a time, as ``2026-11-01``; empty for the whole time."""
     day = at.astimezone(UTC).date()

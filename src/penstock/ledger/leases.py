@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from penstock.domain.errors import PenstockError
 from penstock.domain.limits import Counter, LeaseAsk, LeaseGrant
+from penstock.ledger.bundle import Bundle, Counters
 from penstock.ledger.slices import Slice, Waiter
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class Leases:
         self._admits = on_outage == "admit"
         self._clock = clock
         self._slices: dict[str, Slice] = {}
+        # Another one whenever a counter's slice is another one, for another limit, or until another time.
+        self.epoch = 0
         # One for all counters: a counter that was forgotten and comes back must not repeat a number.
         self._seq = 0
         self._urgent: dict[str, Slice] = {}
@@ -81,6 +84,15 @@ class Leases:
         held.free -= units
         held.used += units
         return True
+
+    def bundle(self, counters: Counters) -> Bundle:
+        """All of these counters in one pass."""
+        return Bundle(self, counters, self._clock)
+
+    def slice_of(self, counter: Counter) -> Slice | None:
+        """The slice in memory, while ``epoch`` stays as it is; None when there is none, or it is for another limit."""
+        held = self._slices.get(counter.id)
+        return held if held is not None and held.limit == counter.limit else None
 
     async def obtain(self, counter: Counter, units: int, *, least: int | None = None) -> int:
         """Take units, from a larger slice if need be; how many were taken: ``units``, or fewer but at least ``least``
@@ -108,25 +120,33 @@ class Leases:
                 self.put_back(counter, waiter.future.result())
             raise
 
+    def expect(self, counter: Counter, units: int) -> None:
+        """So many units will be obtained in a moment, together with others: the next exchange brings them too. Not for
+        money that is scarce, nor for what was refused lately."""
+        held, now = self._slice(counter), self._clock()
+        if held.lacks(units, now):
+            held.expected = units
+            self._urgent[counter.id] = held
+
     def put_back(self, counter: Counter, units: int, *, age_s: float = 0.0) -> None:
         """Units that were taken ``age_s`` ago and not used after all, a permit whose request has ended, or money that
         was held and not spent. Of a rate, what was taken about a minute ago counts no more and does not come back."""
         if units <= 0:
             return
         held = self._slices.get(counter.id) or self._slice(counter)
-        held.put_back(units, now=self._clock(), age_s=age_s)
+        if counter.kind == "rate":
+            held.put_back(units, now=self._clock(), age_s=age_s)
+            return
+        held.free += units
         if held.left < held.short:
-            self._linger(held)
+            self.linger(held)
 
     def correct(self, counter: Counter, units: int, *, age_s: float = 0.0) -> None:
         """A rate's use turned out so many units larger (smaller when negative) than what was taken ``age_s`` ago. It
         may exceed the slice: what was used was used, and later requests wait for it."""
-        if units < 0:
-            self.put_back(counter, -units, age_s=age_s)
-        elif units:
+        if units:
             held = self._slices.get(counter.id) or self._slice(counter)
-            held.free -= units
-            held.used += units
+            held.correct(units, now=self._clock(), age_s=age_s)
 
     def spend(self, counter: Counter, held: int, spent: int) -> None:
         """Of money that was held, so much is spent and the rest is free again. The ledger takes the spent part off this
@@ -134,7 +154,7 @@ class Leases:
         its = self._slices.get(counter.id) or self._slice(counter)
         its.spend(held, spent)
         if its.left < its.short:
-            self._linger(its)
+            self.linger(its)
 
     def left(self, counter: Counter) -> tuple[int, float]:
         """About how many units are left for this worker and in the store together, and after how many seconds the
@@ -174,6 +194,7 @@ class Leases:
                     self._due[id_] = held
                 elif held.is_idle(now):
                     self._slices.pop(id_, None)
+                    self.epoch += 1
             # A worker with very many counters must not keep its requests waiting for this.
             await asyncio.sleep(0)
         if self._due:
@@ -208,6 +229,7 @@ class Leases:
             held = self._slices[counter.id] = Slice(counter)
         elif held.limit != counter.limit:
             held.change_limit(counter)
+            self.epoch += 1
         return held
 
     def _take_rest(self, held: Slice, now: float, least: int) -> int:
@@ -229,7 +251,8 @@ class Leases:
         held.admit(units)
         return units
 
-    def _linger(self, held: Slice) -> None:
+    def linger(self, held: Slice) -> None:
+        """What is free of it, of which there is no more, goes back unless a request takes it in a moment."""
         if not held.lingers:
             held.lingers = True
             asyncio.get_running_loop().call_later(_LINGER_S, self._hand_over, held)
@@ -262,7 +285,7 @@ class Leases:
             id_ = next(iter(self._urgent))
             held = self._urgent.pop(id_)
             # Who came while the store was asked may have been served by its answer.
-            if held.waiting or held.is_due(now):
+            if held.waiting or held.expected > held.free or held.is_due(now):
                 batch[id_] = held
                 self._due.pop(id_, None)
         while self._due and len(batch) < ASKS_AT_ONCE:
@@ -289,6 +312,7 @@ class Leases:
             self._fail(batch)
             return False
         self._failed_at = None
+        self.epoch += 1
         now = self._clock()
         for held, grant in zip(batch, grants, strict=True):
             lasts_s = self._money_lease_s if held.counter.kind == "money" else self._lease_s

@@ -17,8 +17,12 @@ REFUSED_S = 0.25
 _RENEW_S = 1.0
 _RENEW_MONEY_S = 5.0
 _TOLD_S = 0.4
+# A lease that lasts longer than this may be renewed later.
+_UNTOLD_S = 1.1
 # A budget with less left than for so many requests is sliced by what is needed: no worker has any of it in stock.
 _PLENTY = 8
+# This part of what is left is for one worker to have in stock as soon as it has used up what it had.
+_SHARE = 128
 # A use this old has as good as left the window: taking it off later would take off another one.
 _FORGIVEN_S = MINUTE_S - 5.0
 
@@ -37,7 +41,8 @@ class Waiter:
 class Slice:
     """``free`` units may be taken until ``until``; below zero they are owed. ``used`` counts what was taken since the
     last ask: of a rate it is told, else it only shows activity. ``size`` is what is held of permits and money: free or
-    in use. ``asked`` is the ask that has no answer yet. With less than ``short`` left in the store, what is free goes
+    in use. ``asked`` is the ask that has no answer yet, ``expected`` what a caller
+    will wait for in a moment. With less than ``short`` left in the store, what is free goes
     back as soon as no request takes it: others may be waiting for it."""
 
     __slots__ = (
@@ -53,6 +58,7 @@ class Slice:
         "asked_at",
         "counter",
         "dirty",
+        "expected",
         "free",
         "frees_at",
         "full_at",
@@ -72,7 +78,7 @@ class Slice:
     def __init__(self, counter: Counter) -> None:
         self.counter = counter
         self.limit = counter.limit
-        self.free = self.used = self.size = 0
+        self.free = self.used = self.size = self.expected = 0
         self.until = self.asked_at = float("-inf")
         self.asked: LeaseAsk | None = None
         self.dirty = self.lingers = self._quiet = False
@@ -118,16 +124,21 @@ class Slice:
         self._stock = 0
 
     def put_back(self, units: int, *, now: float, age_s: float) -> None:
-        """Units that were taken ``age_s`` ago and are free again."""
-        if self.counter.kind != "rate":
-            self.free += units
-            return
+        """Units of a rate that were taken ``age_s`` ago and are free again."""
         untold = min(units, self.used) if now - age_s >= self.asked_at else 0
         self.used -= untold
         self.free += untold
         if units > untold and age_s < _FORGIVEN_S:
             self._returned += units - untold
             self._forgiven_until = min(self._forgiven_until, now + _FORGIVEN_S - age_s)
+
+    def correct(self, units: int, *, now: float, age_s: float) -> None:
+        """A rate's use turned out so many units larger, or smaller when negative, than what was taken ``age_s`` ago."""
+        if units < 0:
+            self.put_back(-units, now=now, age_s=age_s)
+        else:
+            self.free -= units
+            self.used += units
 
     def spend(self, held: int, spent: int) -> None:
         """Money that was held is spent, or free again. What is spent beyond it is owed."""
@@ -145,13 +156,23 @@ class Slice:
         if self.counter.kind == "money":
             self.short = 2 * units
 
+    def lacks(self, units: int, now: float) -> bool:
+        """Whether so many should be had from the store before a caller waits for them."""
+        if now < self.refused_until or (self.counter.kind == "money" and self.left < _PLENTY * units):
+            return False
+        return self.free < units or now >= self.until
+
     def tick(self) -> None:
         """Half a second has passed: money that nobody took from in it is idle."""
         self._quiet, self._seen = self.used == self._seen, self.used
 
     def is_due(self, now: float) -> bool:
         """Whether there is something to tell the store, though nobody waits."""
-        if self.asked is not None or self.dirty or self._returned:
+        if self.asked is not None or self.dirty:
+            return True
+        if self._abounds and self.until - now > _UNTOLD_S:
+            return False
+        if self._returned:
             return True
         since = now - self.asked_at
         if since < _TOLD_S:
@@ -200,6 +221,7 @@ class Slice:
         self.asked_at = self._first_asked_at = now
         self.used = self._returned = 0
         self._seen = -1
+        self.expected = 0
         self._asked_forgiven_until, self._forgiven_until = self._forgiven_until, float("inf")
         self.dirty = False
         return self.asked
@@ -268,18 +290,20 @@ class Slice:
     def _need(self) -> tuple[int, int]:
         """How much is missing for all who wait, and for the most modest of them."""
         if not self.waiting:
-            return max(0, -self.free), 0
+            return max(0, self.expected - self.free), self.expected and 1
         needs = sum(waiter.units for waiter in self.waiting) - self.free
         return max(1, needs), max(1, min(waiter.least for waiter in self.waiting) - self.free)
 
     def _restock(self, needs: int, now: float) -> int:
-        """How much more than is needed to ask for. The stock doubles each time that it did not suffice; what is idle
-        goes back, and so does all that others may be waiting for."""
+        """How much more than is needed to ask for. The stock doubles each time that it did not suffice, and is a small
+        share of what is left at once: as long as that is a lot, nobody misses it. What is idle goes back, and so does
+        all that others may be waiting for."""
         if self.waiting and self.counter.kind == "money" and self.left < _PLENTY * self.short // 2:
             self._stock = 0
             return 0
-        if self.waiting:
-            self._stock = min(max(2 * self._stock, needs), max(self.limit, 0))
+        if self.waiting or self.expected:
+            plenty = self.left // _SHARE if self.asked_at >= 0 else 0  # at first nothing is known of what is left
+            self._stock = min(max(2 * self._stock, needs, plenty), max(self.limit, 0))
             return self._stock
         if now - self.asked_at < _TOLD_S and self.left >= self.short:
             return 0  # too soon to tell how much is used
@@ -293,6 +317,13 @@ class Slice:
         if self.free > self._stock:
             self._shed(self.free - self._stock)
         return self._stock - self.free if self.counter.kind == "rate" and 2 * self.free < self._stock else 0
+
+    @property
+    def _abounds(self) -> bool:
+        """Whether so much is left that nobody misses what is told, or goes back, half a second later."""
+        if self.counter.kind == "money":
+            return False  # its leases are long, and what is idle goes back at once
+        return self.left > _SHARE * (self.used + self._stock // 2) and self.left >= self.short
 
     @property
     def _idles(self) -> bool:

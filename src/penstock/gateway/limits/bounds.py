@@ -5,7 +5,9 @@ count beyond their bytes, is allowed for. Output is bounded by ``max_tokens``, w
 """
 
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 from penstock.domain.catalogue import Model, Rate
 from penstock.domain.chat import ChatRequest
@@ -28,7 +30,7 @@ _SMALL = 4_096
 Why = Literal["", "limit", "budget", "default"]
 
 
-class Bounds(NamedTuple):
+class Bounds(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one request: ``output`` is that of each of its ``choices``, ``thinking`` what an adapter may add to a
     ``max_tokens`` that leaves no room beside it. ``send`` is the ``max_tokens`` to send in place of what the client
     asked for (None: as it is), and ``why``; ``asked`` is the client's own."""
@@ -56,7 +58,7 @@ class Bounds(NamedTuple):
         # Behind a bound that leaves no room for thinking an adapter makes room for it.
         asked = each if self.asked is None else self.asked
         send = min(asked, each) if asked > self.thinking else min(asked, each - self.thinking)
-        return self._replace(output=each, send=send, why="budget")
+        return msgspec.structs.replace(self, output=each, send=send, why="budget")
 
 
 def bounds(parsed: Parsed, model: Model, *, limit: int | None, assumed: int | None) -> Bounds | None:
@@ -124,7 +126,8 @@ class Pricing:
 
     def worst(self, input_tokens: int, output_tokens: int) -> int:
         """The most, in 10^-9, that so many tokens can cost; rounded up."""
-        return min(-(-(input_tokens * self._input + output_tokens * self._output) // self._scale), MAX_PRICE_NANOS)
+        worst = -(-(input_tokens * self._input + output_tokens * self._output) // self._scale)
+        return worst if worst < MAX_PRICE_NANOS else MAX_PRICE_NANOS
 
     def affords(self, amount: int, input_tokens: int) -> int | None:
         """How many output tokens an amount in 10^-9 pays beside the prompt; None when they cost nothing."""
@@ -147,8 +150,10 @@ def _raised(tokens: int, thinking: int) -> int:
     return tokens if tokens > thinking else tokens + thinking
 
 
-def _least_of(tokens: int, *others: int | None) -> int:
-    return min(tokens, *(other for other in others if other is not None), tokens)
+def _least_of(tokens: int, first: int | None, second: int | None) -> int:
+    if first is not None and first < tokens:
+        tokens = first
+    return second if second is not None and second < tokens else tokens
 
 
 def _unspelled(part: dict[str, object]) -> int:

@@ -8,7 +8,6 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from penstock.domain.catalogue import Model
 from penstock.domain.errors import PenstockError
@@ -21,6 +20,7 @@ from penstock.gateway.limits.noted import RefusalLog
 from penstock.gateway.limits.rules import Rule, Rules, rules_for
 from penstock.gateway.limits.shared import SharedRules
 from penstock.gateway.wire import Parsed, with_max_tokens
+from penstock.ledger.bundle import Counters
 from penstock.ledger.leases import Leases
 from penstock.ledger.slices import REFUSED_S
 
@@ -81,25 +81,12 @@ def governor(leases: Leases, shared: SharedRules, defaults: Defaults) -> Governo
 Note = Callable[[PenstockError, str], None]
 
 
-class _Need(NamedTuple):
-    """What one request takes: tokens of each rate, and money in 10^-9, less of it down to ``least``."""
-
-    tokens: int = 0
-    money: int = 0
-    least: int = 0
-    input: int = 0
-    bounds: Bounds | None = None
-
-
-_ONE = _Need()
-
-
 class Allowance:
     """What one principal may do with one model. ``hold`` is for the hot path, ``obtain`` for when that has nothing."""
 
     __slots__ = (
-        "_assumed", "_clock", "_model", "_money_ids", "_note", "_patient", "_plain", "_pricing", "headers", "leases",
-        "rules",
+        "_assumed", "_bounded", "_clock", "_least_rate", "_model", "_note", "_numbers", "_patient", "bundle", "headers",
+        "leases", "money_ids", "pricing", "rules",
     )  # fmt: skip
 
     def __init__(
@@ -107,47 +94,32 @@ class Allowance:
     ) -> None:
         self.leases = leases
         self.rules = rules
-        self.headers = RateHeaders(leases, rules)
+        kinds = (rules.permits, rules.requests, rules.tokens, rules.money)
+        self.bundle = leases.bundle(Counters(*(tuple(rule.counter for rule in kind) for kind in kinds)))
+        self.headers = RateHeaders(self.bundle, rules)
+        self.pricing = Pricing(model.rate) if rules.money and model.rate else None
+        self.money_ids = tuple(rule.counter.id for rule in rules.money)
         self._model = model
         self._clock = clock
         self._assumed = assumed if rules.money else None
-        self._pricing = Pricing(model.rate) if rules.money and model.rate else None
-        self._money_ids = tuple(rule.counter.id for rule in rules.money)
+        self._bounded = rules.max_tokens is not None or self.pricing is not None
+        self._numbers = tuple(len(kind) for kind in kinds)
+        self._least_rate = min((rule.counter.limit for rule in rules.tokens), default=None)
         self._note = note
         self._patient = 0
-        self._plain = not (rules.tokens or rules.money or rules.max_tokens)
 
     def hold(self, parsed: Parsed) -> "Held | None":
         """Take everything that the request needs out of memory, or nothing: then None. Never waits."""
         try:
-            held = Held(self, _ONE if self._plain else self._need(parsed))
+            held = self._needs(parsed)
         except PenstockError:
             return None  # ``obtain`` raises it, and has it noted
-        if self._take(held):
-            return held
-        held.release()
-        return None
-
-    def _take(self, held: "Held") -> bool:
-        take, rules, need = self.leases.take, self.rules, held.need
-        for rule in rules.permits:
-            if not take(rule.counter, 1):
-                return False
-            held.permits += 1
-        for rule in rules.requests:
-            if not take(rule.counter, 1):
-                return False
-            held.requests += 1
-        for rule in rules.tokens:
-            if not take(rule.counter, need.tokens):
-                return False
-            held.rates += 1
-        if need.money:
-            for rule in rules.money:
-                if not take(rule.counter, need.money):
-                    return False
-                held.budgets += 1
-        return True
+        if not self.bundle.take(held.tokens, held.money):
+            return None
+        held.permits, held.requests, held.rates, held.budgets = self._numbers
+        if not held.money:
+            held.budgets = 0
+        return held
 
     async def obtain(self, parsed: Parsed, request_id: str = "") -> "Held":
         """The same, asking the store for what is not in memory. Raises PenstockError concurrency_limit_exceeded,
@@ -160,8 +132,9 @@ class Allowance:
             raise
 
     async def _obtain(self, parsed: Parsed) -> "Held":
-        held = Held(self, _ONE if self._plain else self._need(parsed))
+        held = self._needs(parsed)
         rules = self.rules
+        self.bundle.expect(held.tokens, held.money)
         try:
             for rule in rules.permits:
                 if not await self._one(rule, 1):
@@ -172,11 +145,11 @@ class Allowance:
                     raise refusals.too_fast(rule, self.leases.frees_in_s(rule.counter))
                 held.requests += 1
             for rule in rules.tokens:
-                if not await self._one(rule, held.need.tokens):
+                if not await self._one(rule, held.tokens):
                     left, frees_in_s = self.leases.left(rule.counter)[0], self.leases.frees_in_s(rule.counter)
-                    raise refusals.too_many(rule, frees_in_s, left=left, needs=held.need.tokens)
+                    raise refusals.too_many(rule, frees_in_s, left=left, needs=held.tokens)
                 held.rates += 1
-            if held.need.money:
+            if held.money:
                 await self._hold_money(held)
         except BaseException:
             held.release()
@@ -188,11 +161,11 @@ class Allowance:
 
     async def _hold_money(self, held: "Held") -> None:
         """Of every budget the same, as much as the poorest has."""
-        leases, need = self.leases, held.need
+        leases, whole, least = self.leases, held.money, held.least
         for rule in self.rules.money:
             got = held.money
             if not leases.take(rule.counter, got):
-                got = await self._money(rule, held.money, need.least)
+                got = await self._money(rule, held.money, least)
                 if not got:
                     raise self._refused(rule, held)
             if got < held.money:
@@ -200,12 +173,12 @@ class Allowance:
                     leases.put_back(earlier.counter, held.money - got)
                 held.money = got
             held.budgets += 1
-        if held.money < need.money:
-            assert self._pricing is not None
-            assert need.bounds is not None
-            tokens = self._pricing.affords(held.money, need.input)
+        if held.money < whole:
+            assert self.pricing is not None
+            assert held.bounds is not None
+            tokens = self.pricing.affords(held.money, held.input)
             if tokens is not None:
-                held.bounds = need.bounds.within(tokens)
+                held.bounds = held.bounds.within(tokens)
 
     async def _money(self, rule: Rule, units: int, least: int) -> int:
         """Of one budget; asks again for a moment where other workers hold what is missing, which may be idle there."""
@@ -227,27 +200,26 @@ class Allowance:
 
     def _refused(self, rule: Rule, held: "Held") -> PenstockError:
         left, on_hold = self.leases.left(rule.counter)[0], self.leases.on_hold(rule.counter)[0]
-        return refusals.no_money(rule, left=left, least=held.need.least, on_hold=on_hold, now=self._clock())
+        return refusals.no_money(rule, left=left, least=held.least, on_hold=on_hold, now=self._clock())
 
-    def _need(self, parsed: Parsed) -> _Need:
-        rules = self.rules
-        tokens = 0
-        if rules.tokens:
+    def _needs(self, parsed: Parsed) -> "Held":
+        """What the request is to hold; nothing is held yet. Raises PenstockError max_tokens_exceeded."""
+        held = Held(self)
+        if self._least_rate is not None:
             # One that is larger than a limit waits for an empty window instead of for ever.
-            tokens = min(input_estimate(parsed), *(rule.counter.limit for rule in rules.tokens))
-        most = rules.max_tokens
-        if most is None and self._pricing is None:
-            return _Need(tokens)
+            held.tokens = min(input_estimate(parsed), self._least_rate)
+        if not self._bounded:
+            return held
+        most = self.rules.max_tokens
         made = bounds(parsed, self._model, limit=most.limit if most else None, assumed=self._assumed)
         if made is None:
             assert most is not None
             raise refusals.too_many_tokens(most)
-        pricing = self._pricing
-        if pricing is None:
-            return _Need(tokens, bounds=made)
-        entry = input_bound(parsed, self._model)
-        worst = pricing.worst(entry, made.whole)
-        return _Need(tokens, worst, min(worst, pricing.worst(entry, made.least)), entry, made)
+        held.bounds = made
+        if self.pricing is not None:
+            held.input = input_bound(parsed, self._model)
+            held.money = self.pricing.worst(held.input, made.whole)
+        return held
 
     def at(self) -> float:
         """Unix time of an admission, within the budgets' periods that were held from."""
@@ -256,25 +228,30 @@ class Allowance:
             return now
         return min(max(now, rules.since), rules.until - _INSTANT_S)
 
-    @property
-    def money_ids(self) -> tuple[str, ...]:
-        """The ids of the counters of its budgets."""
-        return self._money_ids
-
 
 class Held:
-    """What one request holds: one unit of each of the first ``permits`` and ``requests``, tokens of the first ``rates``
-    and money of the first ``budgets``. Ended by ``settle`` or ``release``, whichever comes first."""
+    """What one request holds: one unit of each of the first ``permits`` and ``requests``, ``tokens`` of the first
+    ``rates`` and ``money``, in 10^-9, of the first ``budgets``; ``input`` is the most that its prompt counts for. Ended
+    by ``settle`` or ``release``, whichever comes first."""
 
-    __slots__ = ("allowance", "bounds", "budgets", "ended", "money", "need", "permits", "rates", "requests")
+    __slots__ = (
+        "allowance", "bounds", "budgets", "ended", "input", "money", "permits", "rates", "requests", "tokens",
+    )  # fmt: skip
 
-    def __init__(self, allowance: Allowance, need: _Need) -> None:
+    def __init__(self, allowance: Allowance) -> None:
         self.allowance = allowance
-        self.need = need
-        self.bounds = need.bounds
+        self.bounds: Bounds | None = None
         self.permits = self.requests = self.rates = self.budgets = 0
-        self.money = need.money
+        self.tokens = self.money = self.input = 0
         self.ended = False
+
+    @property
+    def least(self) -> int:
+        """The least money, in 10^-9, with which the request can be sent."""
+        pricing, made = self.allowance.pricing, self.bounds
+        if pricing is None or made is None:
+            return 0
+        return min(pricing.worst(self.input, made.whole), pricing.worst(self.input, made.least))
 
     @property
     def counters(self) -> tuple[str, ...]:
@@ -303,13 +280,8 @@ class Held:
         if self.ended:
             return
         self.ended = True
-        leases, rules = self.allowance.leases, self.allowance.rules
-        for rule in rules.permits[: self.permits]:
-            leases.put_back(rule.counter, 1)
-        for rule in rules.tokens[: self.rates]:
-            leases.correct(rule.counter, tokens - self.need.tokens, age_s=age_s)
-        for rule in rules.money[: self.budgets]:
-            leases.spend(rule.counter, self.money, amount)
+        money = self.money if self.budgets else 0
+        self.allowance.bundle.settle(tokens - self.tokens, money, amount, age_s=age_s)
 
     def release(self) -> None:
         """The request is not admitted after all: everything goes back."""
@@ -320,6 +292,6 @@ class Held:
         for rule in (*rules.permits[: self.permits], *rules.requests[: self.requests]):
             leases.put_back(rule.counter, 1)
         for rule in rules.tokens[: self.rates]:
-            leases.put_back(rule.counter, self.need.tokens)
+            leases.put_back(rule.counter, self.tokens)
         for rule in rules.money[: self.budgets]:
             leases.put_back(rule.counter, self.money)

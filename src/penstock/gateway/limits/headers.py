@@ -1,53 +1,53 @@
 """The ``x-ratelimit-`` headers (heroku-wire.md 2.10): of the limit that has the least left in proportion."""
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 
 from penstock.gateway.limits.rules import Rule, Rules
-from penstock.ledger.leases import Leases
+from penstock.ledger.bundle import Bundle
 
 Headers = list[tuple[bytes, bytes]]
 
 
 class RateHeaders:
-    """Writes the headers of one set of rules; what never changes is kept."""
+    """Writes the headers of one set of rules. ``clock`` is monotonic seconds."""
 
-    __slots__ = ("_leases", "_requests", "_tokens")
+    __slots__ = ("_bundle", "_clock", "_kinds", "_said", "_until")
 
-    def __init__(self, leases: Leases, rules: Rules) -> None:
-        self._leases = leases
-        self._requests = _prepared(rules.requests)
-        self._tokens = _prepared(rules.tokens)
+    def __init__(self, bundle: Bundle, rules: Rules, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bundle = bundle
+        self._clock = clock
+        kinds = ((rules.requests, _REQUESTS, False), (rules.tokens, _TOKENS, True))
+        self._kinds = [(_limits(names, its), names, of_tokens) for its, names, of_tokens in kinds if its]
+        self._said: Headers = []
+        self._until = 0.0 if self._kinds else math.inf
 
     def add_to(self, headers: Headers) -> None:
         """Put them behind ``headers``; nothing where no rate is limited."""
-        if self._requests:
-            self._add(headers, self._requests, _REQUESTS)
-        if self._tokens:
-            self._add(headers, self._tokens, _TOKENS)
+        if (now := self._clock()) >= self._until:
+            self._say(now)
+        headers += self._said
 
-    def _add(self, headers: Headers, rules: "_Prepared", names: tuple[bytes, bytes, bytes]) -> None:
-        left = self._leases.left
-        if len(rules) == 1:
-            rule, limit = rules[0]
-            remaining, resets_s = left(rule.counter)
-        else:
-            least = 2.0
-            for candidate, its_limit in rules:
-                its_left, its_reset = left(candidate.counter)
-                share = its_left / candidate.counter.limit if candidate.counter.limit else 0.0
-                if share < least:
-                    least, limit, remaining, resets_s = share, its_limit, its_left, its_reset
-        headers.append((names[0], limit))
-        headers.append((names[1], b"%d" % max(0, remaining)))
-        headers.append((names[2], b"%ds" % -int(-resets_s // 1)))
+    def _say(self, now: float) -> None:
+        said: Headers = []
+        fewest = math.inf
+        for limits, (_, remaining, reset), of_tokens in self._kinds:
+            at, units, resets_s = self._bundle.poorest(of_tokens=of_tokens)
+            said += limits[at], (remaining, b"%d" % units), (reset, b"%ds" % math.ceil(resets_s))
+            fewest = min(fewest, units)
+        self._said = said
+        self._until = now + _FRESH_S if fewest >= _MANY else 0.0
 
 
-_Prepared = Sequence[tuple[Rule, bytes]]
 _REQUESTS, _TOKENS = (
     (b"x-ratelimit-limit-" + of, b"x-ratelimit-remaining-" + of, b"x-ratelimit-reset-" + of)
     for of in (b"requests", b"tokens")
 )
+# While so many are left, nobody can tell a count that is a moment old: other workers take from it all the time.
+_MANY = 1000
+_FRESH_S = 0.01
 
 
-def _prepared(rules: Sequence[Rule]) -> _Prepared:
-    return tuple((rule, b"%d" % rule.counter.limit) for rule in rules)
+def _limits(names: Sequence[bytes], rules: Sequence[Rule]) -> Headers:
+    return [(names[0], b"%d" % rule.counter.limit) for rule in rules]

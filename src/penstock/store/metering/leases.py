@@ -4,16 +4,17 @@ Of a counter there is never more out than its limit: what was used, and what wor
 lock of the counter each time that something is granted. Times are seconds by the database's clock.
 """
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, case, delete, func, select, text, tuple_, update
+from sqlalchemy import Connection, Executable, bindparam, case, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from penstock.domain.limits import MINUTE_S, Counter, LeaseAsk, LeaseGrant
+from penstock.domain.limits import MINUTE_S, Counter, LeaseAsk, LeaseGrant, granted_of
 from penstock.store.database import Database
 from penstock.store.governance import budget_periods, lease_usage, leases
 from penstock.store.metering.alerts import Audit, no_audit
@@ -183,6 +184,46 @@ class LeaseStore:
         return max(counts) >= _CLEANED_AT_ONCE
 
 
+# Of each exchange: built once, for that takes longer than running them.
+_OWN = leases.c.holder == bindparam("holder")
+_HELD = (
+    select(
+        leases.c.counter,
+        func.sum(case((_OWN, 0), else_=case((leases.c.expires_s > bindparam("now"), leases.c.granted), else_=0))),
+        *(func.max(case((_OWN, leases.c[name]))) for name in ("granted", "seq", "last_grant", "expires_s")),
+        func.max(leases.c.expires_s),
+    )
+    .where(leases.c.counter.in_(bindparam("ids", expanding=True)))
+    .group_by(leases.c.counter)
+)
+_USED = (
+    select(lease_usage.c.counter, func.sum(lease_usage.c.used), func.max(lease_usage.c.second))
+    .where(
+        lease_usage.c.counter.in_(bindparam("ids", expanding=True)),
+        lease_usage.c.second >= bindparam("since"),
+        lease_usage.c.used > 0,
+    )
+    .group_by(lease_usage.c.counter)
+)
+
+
+@functools.cache
+def _writes(dialect: str) -> dict[str, Executable]:
+    """How an exchange writes a use, a lease, and one of money: of that the ledger may have taken off what it found
+    spent, since the row was read."""
+    build = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    use = build(lease_usage)
+    added = {"used": lease_usage.c.used + use.excluded.used}
+    lease = build(leases).values({name: bindparam(name) for name in _COLUMNS})
+    new = {name: lease.excluded[name] for name in _COLUMNS[2:]}
+    changed = new | {"granted": leases.c.granted + bindparam("change")}
+    return {
+        "use": use.on_conflict_do_update(index_elements=["counter", "second"], set_=added),
+        "lease": lease.on_conflict_do_update(index_elements=_COLUMNS[:2], set_=new),
+        "money": lease.on_conflict_do_update(index_elements=_COLUMNS[:2], set_=changed),
+    }
+
+
 class _Turn:
     """One exchange, in its transaction, with all of its counters locked."""
 
@@ -191,7 +232,6 @@ class _Turn:
         self._holder = holder
         self._now = now
         self._seconds = {"rate": lease_s + MINUTE_S, "permit": max(lease_s, PERMIT_LEASE_S), "money": money_lease_s}
-        self._build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         # The first second that counts: a use at its end is a window old when it counts no more.
         self._since = int(now) - MINUTE_S
         # The counters of money whose budget, or its period, is not there.
@@ -223,24 +263,13 @@ class _Turn:
     def _held(self, latest: dict[str, float]) -> dict[str, _Held]:
         """What is out of the counters, none of whose leases ends later than at that time."""
         row = leases.c
-        own = row.holder == self._holder
-        alive = case((row.expires_s > self._now, row.granted), else_=0)
-        query = (
-            select(
-                row.counter,
-                func.sum(case((own, 0), else_=alive)),
-                *(func.max(case((own, column))) for column in (row.granted, row.seq, row.last_grant, row.expires_s)),
-                func.max(row.expires_s),
-            )
-            .where(row.counter.in_(latest))
-            .group_by(row.counter)
-        )
-        rows: Sequence[Any] = self._connection.execute(query).all()
+        asked = {"ids": [*latest], "holder": self._holder, "now": self._now}
+        rows: Sequence[Any] = self._connection.execute(_HELD, asked).all()
         if late := [row[0] for row in rows if row[-1] > latest[row[0]] + _BEHIND_S]:
             for id_ in sorted(late):
                 these = (row.counter == id_, row.expires_s > latest[id_])
                 self._connection.execute(update(leases).where(*these).values(expires_s=latest[id_]))
-            rows = self._connection.execute(query).all()
+            rows = self._connection.execute(_HELD, asked).all()
         return {
             counter: _Held(int(others))
             if expires_s is None
@@ -251,12 +280,8 @@ class _Turn:
     def _note_used(self, units: dict[str, int]) -> None:
         if not units:
             return
-        add = self._build(lease_usage)
-        add = add.on_conflict_do_update(
-            index_elements=["counter", "second"], set_={"used": lease_usage.c.used + add.excluded.used}
-        )
         rows = [{"counter": id_, "second": int(self._now), "used": count} for id_, count in sorted(units.items())]
-        self._connection.execute(add, rows)
+        self._connection.execute(_writes(self._connection.dialect.name)["use"], rows)
 
     def _take_off(self, units: dict[str, int]) -> None:
         """Takes units off the oldest seconds that count: off a later one, they could be missing when the second in
@@ -281,12 +306,7 @@ class _Turn:
     def _used(self, ids: Sequence[str]) -> dict[str, _Used]:
         if not ids:
             return {}
-        row = lease_usage.c
-        rows = self._connection.execute(
-            select(row.counter, func.sum(row.used), func.max(row.second))
-            .where(row.counter.in_(ids), row.second >= self._since, row.used > 0)
-            .group_by(row.counter)
-        )
+        rows = self._connection.execute(_USED, {"ids": ids, "since": self._since})
         used = {counter: _Used(int(units), newest) for counter, units, newest in rows}
         if late := [counter for counter, one in used.items() if one.newest > int(self._now) + _BEHIND_S]:
             self._bring_back(late)
@@ -346,13 +366,8 @@ class _Turn:
         for money, these in rows.items():
             if not these:
                 continue
-            write = self._build(leases).values({name: bindparam(name) for name in _COLUMNS})
-            new: dict[str, Any] = {name: write.excluded[name] for name in _COLUMNS[2:]}
-            if money:
-                # The ledger may have taken off what it found spent, since the row was read.
-                new["granted"] = leases.c.granted + bindparam("change")
-            write = write.on_conflict_do_update(index_elements=_COLUMNS[:2], set_=new)
-            self._connection.execute(write, these)
+            writes = _writes(self._connection.dialect.name)
+            self._connection.execute(writes["money" if money else "lease"], these)
 
     def _foretell(self, asks: Sequence[LeaseAsk], grants: dict[str, LeaseGrant]) -> None:
         """Says of each rate that was refused when enough of what was used will have left the window."""
@@ -378,16 +393,6 @@ class _Turn:
 
 _NOTHING = _Held()
 _UNUSED = _Used()
-
-
-def granted_of(ask: LeaseAsk, free: int) -> int:
-    """How many of the free units an ask gets: all that its callers wait for, or what there is if that is enough for
-    one of them, and for its stock no more than a quarter of the rest, so that some is left for others."""
-    if ask.wants <= 0 or free < max(ask.least, 1):
-        return 0
-    needed = min(max(ask.needs, ask.least), ask.wants, free)
-    stock = (free - needed) // 4 if needed else max(1, free // 4)
-    return min(ask.wants, needed + stock)
 
 
 def _lock_key(counter: str) -> int:
