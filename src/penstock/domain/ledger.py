@@ -11,7 +11,7 @@ INTERRUPTED = "interrupted"
 DAY_US = 86_400_000_000
 
 
-class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What one request was, what it used and what it costs. Money is in 10^-9; ``_us`` is microseconds of Unix time.
 
     ``asked`` is the model as the client named it, ``model`` the catalogue's id whose price is charged, ``target`` what

@@ -9,7 +9,7 @@ MAX_TOKENS = 100_000_000
 TokenCount = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Tokens counted, in one convention for all vendors.
 
     ``input_tokens`` holds all of the prompt, ``cached_input_tokens`` and ``cache_write_tokens`` are parts of it;

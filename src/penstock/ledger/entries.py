@@ -22,7 +22,7 @@ _TEXTS = {
 _LONGEST = tuple(_TEXTS.values())
 
 
-class Made(msgspec.Struct, frozen=True):
+class Made(msgspec.Struct, frozen=True, gc=False):
     """An entry, and the counters on which its worker held money for it."""
 
     entry: LedgerEntry
