@@ -109,6 +109,9 @@ async def _ledger(boot: Boot, lifeline: Lifeline) -> None:
 
     # Answers come first: the ledger may lag, the journal keeps everything for it.
     os.nice(_LEDGER_NICE)
+    if hasattr(os, "SCHED_BATCH"):
+        # It never takes the CPU from a worker just because it has slept.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     # Nobody may take this process, which ends last, for one that answers.
     os.close(boot.listener)
     parts = LedgerParts(boot)

@@ -5,8 +5,9 @@ have heard of the store, forgotten a counter or changed its limit. Whatever is n
 counter by counter.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from penstock.domain.limits import MINUTE_S, Counter
@@ -53,7 +54,7 @@ class Bundle:
     """Takes of all counters at once, or of none. Belongs to the leases' event loop; nothing here waits."""
 
     __slots__ = (
-        "_clock", "_counters", "_epoch", "_leases", "_money", "_ones", "_permits", "_requests", "_slices", "_tokens",
+        "_clock", "_counters", "_epoch", "_leases", "_money", "_ones", "_permits", "_requests", "_scarce", "_tokens",
         "_until",
     )  # fmt: skip
 
@@ -61,11 +62,11 @@ class Bundle:
         self._leases = leases
         self._clock = clock
         self._counters = counters
-        self._ones = (1,) * (len(counters.permits) + len(counters.requests))
         self._epoch = -1
         self._until = 0.0
-        # All of them in their order, and by kind.
-        self._slices: tuple[Slice, ...] = ()
+        self._scarce = False
+        # By kind, and those of which a request takes one.
+        self._ones: tuple[Slice, ...] = ()
         self._permits: tuple[Slice, ...] = ()
         self._requests: tuple[Slice, ...] = ()
         self._tokens: tuple[Slice, ...] = ()
@@ -76,17 +77,23 @@ class Bundle:
         hold all of it: then nothing was taken."""
         if self._epoch != self._leases.epoch and not self._find():
             return False
-        units = self._ones + (tokens,) * len(self._tokens)
-        if money:
-            units += (money,) * len(self._money)
         if self._clock() >= self._until:
             return False
-        for held, wanted in zip(self._slices, units, strict=False):
-            if held.free < wanted:
-                self._undo(units, held)
-                return False
-            held.free -= wanted
-            held.used += wanted
+        for held in self._ones:
+            if held.free < 1:
+                return self._undo(held, tokens, money)
+            held.free -= 1
+            held.used += 1
+        for held in self._tokens:
+            if held.free < tokens:
+                return self._undo(held, tokens, money)
+            held.free -= tokens
+            held.used += tokens
+        for held in self._money if money else ():
+            if held.free < money:
+                return self._undo(held, tokens, money)
+            held.free -= money
+            held.used += money
         return True
 
     def expect(self, tokens: int, money: int) -> None:
@@ -105,20 +112,14 @@ class Bundle:
             return
         for held in self._permits:
             held.free += 1
-            if held.left < held.short:
-                leases.linger(held)
         if tokens:
-            now = self._clock()
-            for held in self._tokens:
-                if -held.used <= tokens < 0 and now - age_s >= held.asked_at:  # mostly: nobody was told of it
-                    held.used += tokens
-                    held.free -= tokens
-                else:
-                    held.correct(tokens, now=now, age_s=age_s)
+            self._correct(tokens, age_s)
         if money:
             for held in self._money:
                 held.free += money - spent
                 held.size -= spent
+        if self._scarce:
+            for held in (*self._permits, *self._money):
                 if held.left < held.short:
                     leases.linger(held)
 
@@ -147,24 +148,39 @@ class Bundle:
         """Look the slices up; False while one of them is not there, or is for another limit."""
         counters, leases = self._counters, self._leases
         found = [leases.slice_of(counter) for kind in counters for counter in kind]
-        self._slices = slices = tuple(held for held in found if held is not None)
+        slices = tuple(held for held in found if held is not None)
         if len(slices) < len(found):
             self._epoch = -1
             return False
-        ends = len(counters.permits), len(self._ones), len(self._ones) + len(counters.tokens)
-        self._permits, self._requests = slices[: ends[0]], slices[ends[0] : ends[1]]
-        self._tokens, self._money = slices[ends[1] : ends[2]], slices[ends[2] :]
+        ends = itertools.accumulate(map(len, counters))
+        self._permits, self._requests, self._tokens, self._money = (
+            slices[end - len(kind) : end] for kind, end in zip(counters, ends, strict=True)
+        )
+        self._ones = self._permits + self._requests
+        # What is left changes when the store is heard of, and then this is found anew.
+        self._scarce = any(held.left < held.short for held in self._permits + self._money)
         self._epoch = leases.epoch
         self._until = min((held.until for held in slices), default=math.inf)
         return True
 
-    def _undo(self, units: Sequence[int], missing: Slice) -> None:
-        """As if nothing had been taken of the slices before the one that lacks."""
-        for held, taken in zip(self._slices, units, strict=False):
-            if held is missing:
-                return
-            held.free += taken
-            held.used -= taken
+    def _undo(self, missing: Slice, tokens: int, money: int) -> bool:
+        """As if nothing had been taken of the slices before the one that lacks; False."""
+        for kind, taken in ((self._ones, 1), (self._tokens, tokens), (self._money, money)):
+            for held in kind:
+                if held is missing:
+                    return False
+                held.free += taken
+                held.used -= taken
+        return False
+
+    def _correct(self, units: int, age_s: float) -> None:
+        now = self._clock()
+        for held in self._tokens:
+            if -held.used <= units < 0 and now - age_s >= held.asked_at:  # mostly: nobody was told of it
+                held.used += units
+                held.free -= units
+            else:
+                held.correct(units, now=now, age_s=age_s)
 
     def _settle_each(self, tokens: int, money: int, spent: int, age_s: float) -> None:
         leases, counters = self._leases, self._counters

@@ -19,6 +19,7 @@ _TEXTS = {
     "asked": 256, "model": 256, "target": 512, "stand_in": 256, "outcome": 64, "raw_usage": MAX_RECORD, "currency": 3,
     "price_version": 16, "cost_currency": 3,
 }  # fmt: skip
+_encode = msgspec.json.Encoder().encode
 _LONGEST = tuple(_TEXTS.values())
 
 
@@ -155,7 +156,7 @@ def _settled(admitted: Admitted, settled: Settled, *, outcome: str | None = None
         queued_ms=_ms(settled.queued_ms),
         first_event_ms=_ms(settled.first_event_ms),
         total_ms=_ms(settled.total_ms) or 0.0,
-        attempts=msgspec.json.encode(settled.attempts).decode() if settled.attempts else "[]",
+        attempts=_encode(settled.attempts).decode(),
         idempotency_id=None if admitted.idempotency_id is None else admitted.idempotency_id[:32],
     )
     return Made(entry if _fits(entry) else _cut(entry), admitted.money)
