@@ -41,9 +41,9 @@ class Waiter:
 class Slice:
     """``free`` units may be taken until ``until``; below zero they are owed. ``used`` counts what was taken since the
     last ask: of a rate it is told, else it only shows activity. ``size`` is what is held of permits and money: free or
-    in use. ``asked`` is the ask that has no answer yet, ``expected`` what a caller
-    will wait for in a moment. With less than ``short`` left in the store, what is free goes
-    back as soon as no request takes it: others may be waiting for it."""
+    in use. ``asked`` is the ask that has no answer yet, ``expected`` what a caller will wait for in a moment. With
+    less than ``short`` left in the store, what is free goes back as soon as no request takes it: others may be
+    waiting for it."""
 
     __slots__ = (
         "_asked_forgiven_until",
