@@ -16,7 +16,8 @@ from penstock.domain.platform import Principal
 from penstock.gateway.limits.defaults import defaults
 from penstock.gateway.limits.governor import Governor
 from penstock.gateway.limits.shared import SharedRules
-from penstock.ledger.bundle import Counters
+from penstock.ledger.bundle import Bundle, Counters
+from penstock.ledger.slices import Slice
 from penstock.settings.tree import BudgetDefault, LimitDefault, LimitsSettings
 
 
@@ -35,6 +36,7 @@ class MemoryLeases:
         self.waiting = 0
         self.asked = 0
         self.seconds: float | None = 12.0
+        self.epoch = 0
 
     def take(self, counter: Counter, units: int) -> bool:
         if self.known.get(counter.id) != counter.limit or self._left(counter) < units:
@@ -44,6 +46,15 @@ class MemoryLeases:
 
     def bundle(self, counters: Counters) -> "MemoryBundle":
         return MemoryBundle(self, counters)
+
+    def slice_of(self, counter: Counter) -> None:
+        return None
+
+    def linger(self, held: Slice) -> None:
+        pass
+
+    def expect(self, counter: Counter, units: int) -> None:
+        pass
 
     async def obtain(self, counter: Counter, units: int, *, least: int | None = None) -> int:
         self.asked += 1
@@ -92,40 +103,23 @@ class MemoryLeases:
         return counter.limit - self.used.get(counter.id, 0) - self.spent.get(counter.id, 0)
 
 
-class MemoryBundle:
-    """All of an allowance's counters at once, each taken from on its own."""
+class MemoryBundle(Bundle):
+    """Takes of counters one after the other; what ends a request goes the bundle's own slow way, without slices."""
 
     def __init__(self, leases: MemoryLeases, counters: Counters) -> None:
-        self._leases = leases
-        self._counters = counters
+        super().__init__(leases, counters, lambda: 0.0)
+        self._memory = leases
 
     def take(self, tokens: int, money: int) -> bool:
         taken: list[tuple[Counter, int]] = []
         for kind, units in zip(self._counters, (1, 1, tokens, money), strict=True):
             for counter in kind if units else ():
-                if not self._leases.take(counter, units):
+                if not self._memory.take(counter, units):
                     for earlier, back in taken:
-                        self._leases.put_back(earlier, back)
+                        self._memory.put_back(earlier, back)
                     return False
                 taken.append((counter, units))
         return True
-
-    def expect(self, tokens: int, money: int) -> None:
-        pass
-
-    def settle(self, tokens: int, money: int, spent: int, *, age_s: float) -> None:
-        for counter in self._counters.permits:
-            self._leases.put_back(counter, 1)
-        for counter in self._counters.tokens:
-            self._leases.correct(counter, tokens, age_s=age_s)
-        for counter in self._counters.money if money else ():
-            self._leases.spend(counter, money, spent)
-
-    def poorest(self, *, of_tokens: bool) -> tuple[int, int, float]:
-        counters = self._counters.tokens if of_tokens else self._counters.requests
-        left = [self._leases.left(counter) for counter in counters]
-        at = min(range(len(left)), key=lambda place: left[place][0] / max(counters[place].limit, 1))
-        return at, *left[at]
 
 
 class Rows:

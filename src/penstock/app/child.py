@@ -78,7 +78,7 @@ async def _gateway(boot: Boot, lifeline: Lifeline) -> None:
         asyncio.create_task(_sync_journal(parts.journal.sync, boot.settings.journal.fsync_s)),
     ]
     # What was made at start lives as long as the worker: keep it out of every collection. Requests make few cycles, and
-    # looking for them as often as Python does by default took an eighth of the worker's time.
+    # looking for them as often as Python does by default costs some per cent (docs/performance.md).
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTED)

@@ -66,8 +66,7 @@ def bounds(parsed: Parsed, model: Model, *, limit: int | None, assumed: int | No
     request nor model has a bound, None without a budget: then no bound is needed. None when the limit cannot be
     kept."""
     chat = parsed.chat
-    asked, choices = chat.most_output, chat.n or 1
-    thinking = 0 if chat.extended_thinking is None and chat.reasoning_effort is None else _thinking(chat)
+    asked, choices, thinking = chat.most_output, chat.n or 1, _thinking(chat)
     # An effort is no number of tokens that the client asks for: it counts as what it may cost, not against the limit.
     told = 0 if chat.extended_thinking is None else thinking
     if asked is not None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from penstock.gateway.limits.rules import Rule, Rules
 from penstock.ledger.bundle import Bundle
@@ -11,13 +11,12 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class RateHeaders:
-    """Writes the headers of one set of rules. ``clock`` is monotonic seconds."""
+    """Writes the headers of one set of rules."""
 
-    __slots__ = ("_bundle", "_clock", "_kinds", "_said", "_until")
+    __slots__ = ("_bundle", "_kinds", "_said", "_until")
 
-    def __init__(self, bundle: Bundle, rules: Rules, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bundle: Bundle, rules: Rules) -> None:
         self._bundle = bundle
-        self._clock = clock
         kinds = ((rules.requests, _REQUESTS, False), (rules.tokens, _TOKENS, True))
         self._kinds = [(_limits(names, its), names, of_tokens) for its, names, of_tokens in kinds if its]
         self._said: Headers = []
@@ -25,7 +24,7 @@ class RateHeaders:
 
     def add_to(self, headers: Headers) -> None:
         """Put them behind ``headers``; nothing where no rate is limited."""
-        if (now := self._clock()) >= self._until:
+        if (now := time.monotonic()) >= self._until:
             self._say(now)
         headers += self._said
 
