@@ -2,27 +2,12 @@
 brings where there is plenty."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from penstock.domain.limits import Budget, Counter, Scope
 from penstock.ledger.bundle import Bundle, Counters
-from penstock.store.database import Database
 from tests.ledger.lease_workers import Worker, World
 
 PLENTY = 10_000_000
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """Workers over a SQLite database."""
-    db = Database.open(tmp_path / "penstock.db")
-    made = World(db, at=1_800_000_000.0, mark="b")
-    yield made
-    made.close()
-    db.close()
 
 
 def counters(*, requests: int = PLENTY, tokens: int = PLENTY, permits: int = PLENTY, money: int = PLENTY) -> Counters:

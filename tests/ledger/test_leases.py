@@ -22,16 +22,6 @@ from tests.postgres import Postgres
 IDLE = 100_000 if os.environ.get("PENSTOCK_SOAK") else 10_000
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """Workers over a SQLite database."""
-    db = Database.open(tmp_path / "penstock.db")
-    made = World(db, at=1_800_000_000.0, mark="w")
-    yield made
-    made.close()
-    db.close()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """The same, once on each database."""
