@@ -183,9 +183,14 @@ class Storm:
     def kill_worker(self) -> None:
         """-9 to one of the workers, and wait until there are as many again."""
         before = self.workers()
-        pid = self.dice.choice(before)
-        os.kill(pid, signal.SIGKILL)
+        pid = self.strike_worker()
         self.wait_for(lambda: pid not in self.workers() and len(self.workers()) == len(before), "a new worker")
+
+    def strike_worker(self) -> int:
+        """-9 to one of the workers, whose number it was: no other can start while the database is away."""
+        pid = self.dice.choice(self.workers())
+        os.kill(pid, signal.SIGKILL)
+        return pid
 
     def kill_ledger(self) -> None:
         """-9 to the ledger's process, and wait for the next."""

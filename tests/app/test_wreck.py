@@ -48,9 +48,11 @@ def test_two_homes_on_one_database_that_is_away_ship_all_side_by_side(
                     if killed:
                         one.kill_worker()
                         one.kill_supervisor()
+                        # A worker that knows no key yet cannot look one up while the database is away.
+                        one.wait_for_answers(100)
                     leave(own_postgres, one, other)
                     if killed:
-                        other.kill_worker()
+                        other.strike_worker()
                 one.stop(shipped=False)
                 assert list((one.home / "journal").iterdir())
                 own_postgres.start()
