@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from penstock.domain.ledger import LedgerEntry
-from penstock.ledger.journal import Progress
+from penstock.ledger.records import Progress
 from penstock.store.database import Database
 from penstock.store.metering.ledger import LedgerStore
 from tests.gateway.conftest import DONE, Gateway, control, delta

@@ -17,7 +17,8 @@ import pytest
 from openai import OpenAI
 
 from penstock.domain.ledger import LedgerEntry
-from penstock.ledger.journal import Admitted, read_journal
+from penstock.ledger.journal import read_journal
+from penstock.ledger.records import Admitted
 from tests.app.test_ledger import entries
 from tests.gateway.conftest import answer_plainly, control
 from tests.gateway.repeats import Steps, events

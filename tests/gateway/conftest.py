@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from penstock.ledger.journal import Admitted, Record, Settled, read_journal
+from penstock.ledger.journal import read_journal
+from penstock.ledger.records import Admitted, Record, Settled
 from tests.server import Server, running
 from tests.upstream import Exchange, ScriptedUpstream
 

@@ -25,7 +25,8 @@ from penstock.gateway.routing.board import Board
 from penstock.gateway.routing.breaker import BreakerRules
 from penstock.gateway.snapshot import KeySnapshot
 from penstock.gateway.underway import DISCONNECTED, Underway
-from penstock.ledger.journal import Admitted, Journal, Settled, read_journal
+from penstock.ledger.journal import Journal, read_journal
+from penstock.ledger.records import Admitted, Settled
 from penstock.providers.catalogue import build_catalogue, specs
 from penstock.providers.registry import make_adapter, make_transport
 from penstock.providers.spec import Bound

@@ -17,7 +17,7 @@ from penstock.domain.money import shown, worst_price
 from penstock.gateway.limits.bounds import EFFORTS, Pricing, bounds, input_bound
 from penstock.gateway.routing.window import estimate
 from penstock.gateway.wire import parse_chat
-from penstock.ledger.journal import Admitted
+from penstock.ledger.records import Admitted
 from penstock.providers.anthropic.claude import claude
 from penstock.providers.anthropic.thinking import BUDGETS, room
 from penstock.settings.tree import LimitsSettings, PriceRow

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from penstock.domain.errors import CODES
-from penstock.ledger.journal import Admitted, Progress, Settled
+from penstock.ledger.records import Admitted, Progress, Settled
 from tests.gateway.conftest import Gateway, control, delta
 from tests.gateway.lab import refuses, resets, says, stalls
 from tests.server import running

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock.gateway.underway import KEY_REVOKED
-from penstock.ledger.journal import Admitted
+from penstock.ledger.records import Admitted
 from tests.gateway.lab import OTHER_KEY, Lab, in_turn, refuses, run, says, until
 from tests.gateway.repeats import KEYED, Steps, answers, body_of, events, worker
 

@@ -13,7 +13,7 @@ from penstock.domain.usage import Usage
 from penstock.gateway.routing.window import estimate
 from penstock.gateway.underway import DISCONNECTED, KEY_REVOKED
 from penstock.gateway.wire import parse_chat
-from penstock.ledger.journal import Settled
+from penstock.ledger.records import Settled
 from penstock.providers.embedded.adapter import EmbeddedAdapter
 from penstock.providers.transport import Endpoint, Transport
 from penstock.settings.tree import PriceRow

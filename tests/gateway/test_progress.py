@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from penstock.ledger.journal import Progress, Record
 from penstock.ledger.progress import note, settle_late
+from penstock.ledger.records import Progress, Record
 from penstock.settings.tree import PriceRow
 from tests.gateway.conftest import delta
 from tests.gateway.lab import Lab, lab, run, says, stalls, until

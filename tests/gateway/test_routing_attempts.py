@@ -14,7 +14,7 @@ from penstock.gateway.admit import Tally
 from penstock.gateway.routing.board import Board
 from penstock.gateway.routing.breaker import BreakerRules
 from penstock.gateway.routing.verdicts import Failures
-from penstock.ledger.journal import Leg
+from penstock.ledger.records import Leg
 from tests.gateway.conftest import delta
 from tests.gateway.lab import KEY, OTHER_KEY, LeastDice, in_turn, lab, refuses, resets, run, says, stalls
 from tests.upstream import Exchange, Script

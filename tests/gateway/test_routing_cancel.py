@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.gateway.underway import DISCONNECTED, KEY_REVOKED
-from penstock.ledger.journal import Settled
+from penstock.ledger.records import Settled
 from tests.gateway.lab import Lab, lab, refuses, run, says, stalls, until
 
 

@@ -9,7 +9,7 @@ import pytest
 from penstock.domain.chat import BoundRequest, EventStream
 from penstock.gateway.routing.breaker import BreakerRules
 from penstock.gateway.routing.hedge import HedgeBudget, Race
-from penstock.ledger.journal import Settled
+from penstock.ledger.records import Settled
 from tests.gateway.conftest import delta
 from tests.gateway.lab import Lab, lab, refuses, resets, run, says, stalls, until
 from tests.upstream import Exchange, Script

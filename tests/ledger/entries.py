@@ -6,7 +6,7 @@ import msgspec
 
 from penstock.domain.ledger import LedgerEntry
 from penstock.domain.usage import Usage
-from penstock.ledger.journal import Admitted, Settled
+from penstock.ledger.records import Admitted, Settled
 
 DAY_US = 86_400_000_000
 NOW_US = 20_000 * DAY_US + 1_234_567

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.ledger.files import Reader, is_unlocked, list_files
-from penstock.ledger.journal import Journal, Progress, Record
+from penstock.ledger.journal import Journal
+from penstock.ledger.records import Progress, Record
 from tests.ledger.entries import admitted, settled
 
 

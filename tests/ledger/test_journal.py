@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.ledger.journal import Journal, JournalError, Leg, Record, Settled, read_journal
+from penstock.ledger.journal import Journal, JournalError, read_journal
+from penstock.ledger.records import Leg, Record, Settled
 from tests.ledger.entries import admitted, settled
 
 

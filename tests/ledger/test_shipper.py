@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.domain.ledger import LedgerEntry
-from penstock.ledger.journal import Admitted, Journal, Progress, Record, Settled, read_journal
+from penstock.ledger.journal import Journal, read_journal
+from penstock.ledger.records import Admitted, Progress, Record, Settled
 from penstock.ledger.shipper import Shipper
 from penstock.store.database import Database
 from penstock.store.metering.ledger import LedgerStore

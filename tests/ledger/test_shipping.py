@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from penstock.domain.errors import PenstockError
 from penstock.domain.ledger import LedgerEntry
-from penstock.ledger.journal import Journal, Leg, Progress, Record
+from penstock.ledger.journal import Journal
+from penstock.ledger.records import Leg, Progress, Record
 from penstock.ledger.shipper import Shipper
 from penstock.store.database import Database
 from penstock.store.metering.ledger import Appended, LedgerStore

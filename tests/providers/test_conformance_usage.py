@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.domain.usage import Usage
-from penstock.ledger.journal import Settled
+from penstock.ledger.records import Settled
 from penstock.providers.accounts import MAX_BYTES
 from tests.gateway.lab import lab
 from tests.providers.lane import STREAM, Lane, Script, answering, only

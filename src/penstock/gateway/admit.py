@@ -17,7 +17,8 @@ from penstock.gateway.routing.attempt import Trail
 from penstock.gateway.routing.spent import calling, cost, measured, under_way
 from penstock.gateway.routing.window import estimate
 from penstock.gateway.underway import LEFT
-from penstock.ledger.journal import Admitted, Journal, JournalError, Leg, Progress, Settled
+from penstock.ledger.journal import Journal, JournalError
+from penstock.ledger.records import Admitted, Leg, Progress, Settled
 
 _log = logging.getLogger("penstock.gateway")
 _LONGEST_NAME = 256

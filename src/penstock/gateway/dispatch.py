@@ -14,6 +14,7 @@ from penstock.domain.catalogue import Model, Target
 from penstock.domain.chat import BoundRequest, ChatEvent, EventStream, Produced
 from penstock.domain.errors import PenstockError, UpstreamError
 from penstock.domain.ids import new_completion_id
+from penstock.domain.value import Value
 from penstock.gateway.routing.attempt import Attempt, Trail
 from penstock.gateway.routing.board import Board
 from penstock.gateway.routing.health import Health
@@ -59,7 +60,7 @@ def isolation(salt: str, app_id: str) -> str:
     return hashlib.blake2b(app_id.encode(), key=salt.encode()[:64], digest_size=16).hexdigest()
 
 
-class Opened(msgspec.Struct, frozen=True):
+class Opened(Value, frozen=True):
     """An open event stream, the attempt that it comes from (None: it is out of the cache), and what its target
     ignores."""
 

@@ -18,12 +18,11 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Protocol
 
-import msgspec
-
 from penstock.domain.catalogue import Catalogue
 from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import STANDARD_PLAN, Principal
+from penstock.domain.value import Value
 from penstock.gateway.admit import Admission, Recent, admit, admitted, allowed_model
 from penstock.gateway.content import Contents, Kept
 from penstock.gateway.dispatch import Adapter, Opened, arrived, bound, dispatch
@@ -35,7 +34,7 @@ from penstock.gateway.wire import Parsed, with_model
 from penstock.ledger.journal import Journal
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(Value, frozen=True):
     """What the stages of one worker work with."""
 
     catalogue: Catalogue
@@ -67,7 +66,7 @@ class Out(Protocol):
         """One event's bytes."""
 
 
-class Origin(msgspec.Struct, frozen=True):
+class Origin(Value, frozen=True):
     """What is special about a request: the id under which it is charged once, and the answer, if it is out of the
     cache, with the percentage of its price that is charged."""
 

@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.domain.chat import ChatRequest
 from penstock.domain.errors import PenstockError
+from penstock.domain.value import Value
 from penstock.gateway.ranges import check_ranges
 
 _decoder = msgspec.json.Decoder(ChatRequest)
@@ -17,7 +18,7 @@ _FIELD = re.compile(r"field `(.*?)`")
 _MAX_IGNORED = 64
 
 
-class Parsed(msgspec.Struct, frozen=True):
+class Parsed(Value, frozen=True):
     """A request, its bytes without the fields that were dropped, and the names of those. ``prompt_caching`` is what its
     headers say of that (heroku-wire.md 2.1)."""
 

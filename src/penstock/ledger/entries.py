@@ -9,7 +9,8 @@ import msgspec
 from penstock.domain.ledger import INTERRUPTED, LedgerEntry
 from penstock.domain.money import MAX_PRICE_NANOS
 from penstock.domain.usage import MAX_TOKENS, Usage
-from penstock.ledger.journal import MAX_RECORD, Admitted, Progress, Record, Settled
+from penstock.ledger.journal import MAX_RECORD
+from penstock.ledger.records import Admitted, Progress, Record, Settled
 
 _MOST_MS = 1e12
 _MOST_US = 2**62

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.ledger.journal import HEADER_BYTES, MAX_RECORD, Record, decode, payload_at
+from penstock.ledger.journal import HEADER_BYTES, MAX_RECORD, decode, payload_at
+from penstock.ledger.records import Record
 
 _log = logging.getLogger("penstock.ledger")
 # What the ledger takes at once: about 1,500 requests, or one of the largest records.

@@ -70,7 +70,7 @@ class Leases:
         self._urgent: dict[str, Slice] = {}
         self._due: dict[str, Slice] = {}
         self._pump: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="leases")
+        self._asker = ThreadPoolExecutor(1, thread_name_prefix="leases")
         # When the store last failed to answer, while it does not.
         self._failed_at: float | None = None
         self._closed = False
@@ -210,7 +210,7 @@ class Leases:
             held.close()
         if self._failed_at is None:
             await self._close_store()
-        self._thread.shutdown(wait=False)
+        self._asker.shutdown(wait=False)
 
     async def _close_store(self) -> None:
         # Twice: what was granted in answer to an ask that had been lost goes back by another one.
@@ -221,7 +221,7 @@ class Leases:
                 held.close()
         if self._failed_at is None:
             with contextlib.suppress(PenstockError):
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._source.leave, self._holder)
+                await asyncio.get_running_loop().run_in_executor(self._asker, self._source.leave, self._holder)
 
     def _slice(self, counter: Counter) -> Slice:
         held = self._slices.get(counter.id)
@@ -303,7 +303,7 @@ class Leases:
             self._seq += 1
             asks.append(held.ask(self._seq, sent_at))
         try:
-            grants = await asyncio.get_running_loop().run_in_executor(self._thread, self._ask_source, asks)
+            grants = await asyncio.get_running_loop().run_in_executor(self._asker, self._ask_source, asks)
         except PenstockError:
             self._fail(batch)
             return False

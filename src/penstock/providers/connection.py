@@ -247,8 +247,9 @@ class Connection(asyncio.Protocol):
         return None
 
     def _arm(self) -> None:
-        """The next byte of the body is due within ``idle_s``."""
-        self.deadline = time.monotonic() + self.idle_s
+        """Of a body that is being read, the next byte is due within ``idle_s``."""
+        if self._response is not None and self._response.status and not self._paused:
+            self.deadline = time.monotonic() + self.idle_s
 
     # asyncio.Protocol
 
@@ -270,7 +271,7 @@ class Connection(asyncio.Protocol):
             return
         if self._bare > self.max_head:
             self.fail(AnswerTooLarge("the upstream's headers are too large"))
-        elif (response := self._response) is not None and response.status and not self._paused:
+        else:
             self._arm()
 
     def eof_received(self) -> bool:

@@ -13,9 +13,8 @@ from collections import deque
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
 from penstock.domain.catalogue import Timeouts
+from penstock.domain.value import Value
 from penstock.providers.connection import Connection, Response
 from penstock.providers.outbound.failures import (
     AnswerTooLarge,
@@ -30,6 +29,7 @@ from penstock.providers.outbound.failures import (
     TotalTimeout,
     TransportError,
 )
+from penstock.providers.outbound.limits import TransportLimits
 from penstock.providers.outbound.proxy import Proxy, connect_through, parse_proxy, refused
 
 __all__ = [
@@ -57,20 +57,7 @@ _IDLE_MARGIN_S = 1.0
 _STALE_S = 0.25
 
 
-class TransportLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Timeouts in seconds, sizes in bytes, connections per endpoint."""
-
-    connect_timeout_s: float = 5.0
-    first_byte_timeout_s: float = 300.0
-    first_token_timeout_s: float | None = None
-    idle_timeout_s: float = 120.0
-    total_timeout_s: float | None = None
-    max_connections: int = 512
-    max_header_bytes: int = 64 * 1024
-    max_answer_bytes: int = 64 * 1024 * 1024
-
-
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(Value, frozen=True):
     """Where an upstream listens: ``http://host:port/base``, ``https://...`` or ``unix:///path.sock``."""
 
     base: str

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
-
 from penstock.domain.errors import PenstockError
+from penstock.domain.value import Value
 from penstock.web.exchange import App, Exchange
 
 _SWEEP_S = 0.5
@@ -29,7 +28,7 @@ class Watched(Protocol):
         """Close at once."""
 
 
-class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
+class HttpLimits(Value, frozen=True, kw_only=True):
     """Seconds for a head, a body, an idle connection and a client that does not read; and the most header bytes."""
 
     header_timeout_s: float = 10.0

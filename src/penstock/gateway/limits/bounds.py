@@ -12,6 +12,7 @@ import msgspec
 from penstock.domain.catalogue import Model, Rate
 from penstock.domain.chat import ChatRequest
 from penstock.domain.money import MAX_PRICE_NANOS
+from penstock.domain.value import Value
 from penstock.gateway.routing.window import estimate
 from penstock.gateway.wire import Parsed
 
@@ -30,7 +31,7 @@ _SMALL = 4_096
 Why = Literal["", "limit", "budget", "default"]
 
 
-class Bounds(msgspec.Struct, frozen=True, gc=False):
+class Bounds(Value, frozen=True):
     """Tokens of one request: ``output`` is that of each of its ``choices``, ``thinking`` what an adapter may add to a
     ``max_tokens`` that leaves no room beside it. ``send`` is the ``max_tokens`` to send in place of what the client
     asked for (None: as it is), and ``why``; ``asked`` is the client's own."""

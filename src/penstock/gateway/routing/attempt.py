@@ -5,7 +5,7 @@ from collections.abc import Callable
 from penstock.domain.catalogue import Target
 from penstock.domain.chat import Produced
 from penstock.gateway.routing.health import Health
-from penstock.ledger.journal import Leg
+from penstock.ledger.records import Leg
 
 # What a target's breaker counts as its failure. Not its rate limit, which says when to come back; not a credential or
 # model that it does not know, nor a refusal: a caller could then open the breaker for all others.

@@ -11,6 +11,7 @@ from penstock.providers import faults
 from penstock.providers.accounts import ABSENT, BYTES_PER_TOKEN
 from penstock.providers.connection import Response, TransportError
 from penstock.providers.openai import reasoning
+from penstock.providers.openai.answers import Answer
 from penstock.providers.openai.events import Manner, Relay
 from penstock.providers.openai.refusals import refusal
 from penstock.providers.openai.request import Body, table
@@ -21,13 +22,7 @@ from penstock.providers.translation.fields import Fields
 from penstock.providers.translation.parts import Whole
 from penstock.providers.transport import Headers, Transport
 
-
-class _Answer(msgspec.Struct):
-    choices: msgspec.Raw = msgspec.Raw()  # an empty Raw is an absent field; Raw cannot be part of a union
-    usage: msgspec.Raw = msgspec.Raw()
-
-
-_answer = msgspec.json.Decoder(_Answer)
+_answer = msgspec.json.Decoder(Answer)
 _choices = msgspec.json.Decoder(list[dict[str, Any]])
 
 

@@ -5,7 +5,7 @@ and a block when all of its events do; everything else is read event by event.
 """
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +14,7 @@ from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers.accounts import ABSENT
 from penstock.providers.connection import Response
+from penstock.providers.openai.answers import Chunk, Groq
 from penstock.providers.openai.reasoning import TEXT, translated
 from penstock.providers.openai.refusals import refusal
 from penstock.providers.openai.usage import account
@@ -43,23 +44,8 @@ class Manner(NamedTuple):
     finish_ends: bool = False
 
 
-class _Groq(msgspec.Struct, frozen=True):
-    """Groq's own part of a chunk: the usage of the last one, or why the stream stopped (2026-11)."""
-
-    usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[msgspec.Raw] | None = None
-    usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
-    object: Any = None
-    x_groq: _Groq | None = None
-
-
-_NO_GROQ = _Groq()
-_decoder = msgspec.json.Decoder(_Chunk)
+_NO_GROQ = Groq()
+_decoder = msgspec.json.Decoder(Chunk)
 
 
 class _Seen(NamedTuple):

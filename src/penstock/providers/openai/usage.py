@@ -2,30 +2,11 @@
 
 import msgspec
 
-from penstock.domain.usage import TokenCount, Usage
+from penstock.domain.usage import Usage
 from penstock.providers.accounts import ABSENT, kept
+from penstock.providers.openai.answers import Account, CompletionDetails, PromptDetails
 
-
-class _PromptDetails(msgspec.Struct):
-    cached_tokens: TokenCount | None = None
-    cache_write_tokens: TokenCount | None = None
-
-
-class _CompletionDetails(msgspec.Struct):
-    reasoning_tokens: TokenCount | None = None
-
-
-class _WireUsage(msgspec.Struct):
-    prompt_tokens: TokenCount
-    completion_tokens: TokenCount | None = None
-    total_tokens: TokenCount | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-    prompt_cache_hit_tokens: TokenCount | None = None  # DeepSeek, 2026-11
-    cached_tokens: TokenCount | None = None  # Moonshot, Together, 2026-11
-
-
-_decoder = msgspec.json.Decoder(_WireUsage)
+_decoder = msgspec.json.Decoder(Account)
 
 
 def account(*said: msgspec.Raw) -> tuple[Usage | None, bytes | None]:
@@ -51,9 +32,9 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         wire = _decoder.decode(raw)
     except (ValueError, RecursionError):
         return None
-    prompt = wire.prompt_tokens_details or _PromptDetails()
+    prompt = wire.prompt_tokens_details or PromptDetails()
     output = wire.completion_tokens or 0
-    thought = (wire.completion_tokens_details or _CompletionDetails()).reasoning_tokens or 0
+    thought = (wire.completion_tokens_details or CompletionDetails()).reasoning_tokens or 0
     # xAI counts thoughts beside the completion and in the total (2026-11); all others count them in the completion.
     if thought and wire.total_tokens == wire.prompt_tokens + output + thought:
         output += thought
