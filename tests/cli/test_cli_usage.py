@@ -17,7 +17,7 @@ from sqlalchemy import text
 from penstock.cli.commands.usage import columns
 from penstock.domain.catalogue import Rate
 from penstock.domain.ledger import DAY_US
-from penstock.domain.money import nanos, price, price_version
+from penstock.domain.money import price_nanos, price_version
 from penstock.domain.usage import Usage
 from penstock.store.database import Database
 from penstock.store.metering.ledger import LedgerStore
@@ -51,7 +51,7 @@ def billed(tmp_path_factory: pytest.TempPathFactory, gateway: Double) -> Iterato
                     f"request-{number}", app_id=app_id, admitted_us=NOVEMBER_US + (number % 4) * DAY_US // 2 + number,
                     model="chat-large" if large else "chat-small", target="someone/it" if large else "other/at",
                     input_tokens=usage.input_tokens, output_tokens=50, cached_input_tokens=number,
-                    amount_nanos=nanos(price(usage, RATE)), price_version=price_version(RATE),
+                    amount_nanos=price_nanos(usage, RATE), price_version=price_version(RATE),
                     cost_nanos=1_000_000, cost_currency="USD", raw_usage='{"prompt_tokens":1}',
                     attempts='[["someone/it","completed",2.5,12.5]]', first_event_ms=2.5, queued_ms=0.5,
                 )

@@ -14,7 +14,7 @@ from penstock.domain.money import (
     NANOS,
     from_nanos,
     nanos,
-    price,
+    price_nanos,
     price_version,
     shown,
     worst_price,
@@ -65,16 +65,17 @@ def exact(usage: Usage, rate: Rate) -> Fraction:
     return sum((count * Fraction(per_million) for count, per_million in parts), Fraction()) / 1_000_000
 
 
-@given(sound(), RATES)
-def test_the_price_is_the_exact_one_rounded_once_half_to_even(usage: Usage, rate: Rate) -> None:
+@given(sound(), RATES, st.integers(0, 100))
+def test_the_price_is_the_exact_one_rounded_once_half_to_even(usage: Usage, rate: Rate, percent: int) -> None:
     # Fraction's own rounding is half to even.
-    assert nanos(price(usage, rate)) == round(exact(usage, rate) * NANOS)
+    assert price_nanos(usage, rate) == round(exact(usage, rate) * NANOS)
+    assert price_nanos(usage, rate, percent=percent) == round(exact(usage, rate) * percent / 100 * NANOS)
 
 
 @given(any_usage, RATES)
 def test_a_price_is_never_negative_and_never_above_the_bound_that_was_held(usage: Usage, rate: Rate) -> None:
     held = worst_price(rate, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
-    assert 0 <= nanos(price(usage, rate)) <= held
+    assert 0 <= price_nanos(usage, rate) <= held
 
 
 @given(sound(), sound(), RATES)
@@ -85,8 +86,8 @@ def test_two_prices_and_the_price_of_both_differ_by_their_roundings_alone(one: U
         cached_input_tokens=one.cached_input_tokens + other.cached_input_tokens,
         cache_write_tokens=one.cache_write_tokens + other.cache_write_tokens,
     )
-    apart = nanos(price(one, rate)) + nanos(price(other, rate))
-    assert abs(apart - nanos(price(both, rate))) <= 1
+    apart = price_nanos(one, rate) + price_nanos(other, rate)
+    assert abs(apart - price_nanos(both, rate)) <= 1
 
 
 @given(sound(), RATES, st.integers(1, 1000))
@@ -97,15 +98,15 @@ def test_more_tokens_never_cost_less(usage: Usage, rate: Rate, more: int) -> Non
         cached_input_tokens=usage.cached_input_tokens,
         cache_write_tokens=usage.cache_write_tokens,
     )
-    assert price(longer, rate) >= price(usage, rate)
+    assert price_nanos(longer, rate) >= price_nanos(usage, rate)
 
 
 @given(st.builds(Usage, input_tokens=st.integers(), output_tokens=st.integers(), cached_input_tokens=st.integers()))
 def test_whatever_was_counted_the_amount_can_be_kept(usage: Usage) -> None:
     rate = Rate(input=Decimal(1_000_000), output=Decimal(1_000_000))
-    assert 0 <= nanos(price(usage, rate)) <= MAX_PRICE_NANOS
+    assert 0 <= price_nanos(usage, rate) <= MAX_PRICE_NANOS
     held = worst_price(rate, input_tokens=max(0, usage.input_tokens), output_tokens=max(0, usage.output_tokens))
-    assert nanos(price(usage, rate)) <= held
+    assert price_nanos(usage, rate) <= held
 
 
 @given(any_usage)
@@ -119,10 +120,9 @@ def test_parts_larger_than_their_whole_are_cut_to_it_and_marked(usage: Usage) ->
 
 def test_a_cache_larger_than_the_prompt_does_not_make_the_rest_negative() -> None:
     rate = Rate(input=Decimal(10), output=Decimal(10), cached_input=Decimal(1), cache_write=Decimal(20))
-    assert price(Usage(input_tokens=1_000_000, cached_input_tokens=3_000_000), rate) == 1
-    assert price(Usage(input_tokens=1_000_000, cached_input_tokens=600_000, cache_write_tokens=900_000), rate) == (
-        Decimal("8.6")
-    )
+    assert price_nanos(Usage(input_tokens=1_000_000, cached_input_tokens=3_000_000), rate) == NANOS
+    usage = Usage(input_tokens=1_000_000, cached_input_tokens=600_000, cache_write_tokens=900_000)
+    assert price_nanos(usage, rate) == nanos(Decimal("8.6"))
 
 
 @given(st.integers(-MAX_NANOS, MAX_NANOS))

@@ -13,7 +13,7 @@ from penstock.domain.chat import ChatRequest, Message
 from penstock.domain.errors import PenstockError
 from penstock.domain.ids import secret_hash
 from penstock.domain.limits import Policy, Scope
-from penstock.domain.money import nanos, price
+from penstock.domain.money import price_nanos
 from penstock.domain.platform import Principal
 from penstock.domain.usage import Usage
 from penstock.gateway.replay.cache import cache_key
@@ -77,9 +77,9 @@ def test_a_cached_answer_is_settled_at_its_share_of_the_price(tmp_path: Path, pe
 
 def test_a_share_of_a_price_is_rounded_once() -> None:
     rate = msgspec.convert({"input": "0.003", "output": "0.003"}, Rate)
-    assert nanos(price(Usage(input_tokens=1, output_tokens=0), rate)) == 3
-    assert nanos(price(Usage(input_tokens=1, output_tokens=0), rate, percent=50)) == 2
-    assert nanos(price(Usage(input_tokens=3, output_tokens=0), rate, percent=50)) == 4
+    assert price_nanos(Usage(input_tokens=1, output_tokens=0), rate) == 3
+    assert price_nanos(Usage(input_tokens=1, output_tokens=0), rate, percent=50) == 2
+    assert price_nanos(Usage(input_tokens=3, output_tokens=0), rate, percent=50) == 4
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock.domain.money import nanos, price
+from penstock.domain.money import price_nanos
 from penstock.domain.usage import Usage
 from penstock.gateway.routing.window import estimate
 from penstock.gateway.underway import DISCONNECTED, KEY_REVOKED
@@ -361,7 +361,7 @@ def test_the_leg_that_lost_a_hedge_costs_the_prompt_that_it_read(tmp_path: Path)
             assert [leg.outcome for leg in record.attempts] == ["cancelled", "completed"]
             used = Usage(input_tokens=record.input_tokens, output_tokens=record.output_tokens)
             lost = Usage(input_tokens=PROMPT)
-            assert record.cost_nanos == nanos(price(used, second.rate)) + nanos(price(lost, first.rate))
+            assert record.cost_nanos == price_nanos(used, second.rate) + price_nanos(lost, first.rate)
             assert record.cost_currency == "USD"
 
     run(test)
@@ -375,7 +375,7 @@ def test_an_attempt_that_failed_by_itself_costs_nothing_more(tmp_path: Path) -> 
             assert second.rate is not None
             record = (await worker.ask(messages=LONG)).settled
             used = Usage(input_tokens=record.input_tokens, output_tokens=record.output_tokens)
-            assert record.cost_nanos == nanos(price(used, second.rate))
+            assert record.cost_nanos == price_nanos(used, second.rate)
 
     run(test)
 
@@ -391,6 +391,6 @@ def test_a_call_that_was_left_before_its_first_event_costs_the_prompt_at_the_ups
             await asking.hang_up()
             record = settled(worker)
             assert record.amount_nanos == PROMPT * 2_000
-            assert record.cost_nanos == nanos(price(Usage(input_tokens=PROMPT), target.rate))
+            assert record.cost_nanos == price_nanos(Usage(input_tokens=PROMPT), target.rate)
 
     run(test)

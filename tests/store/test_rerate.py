@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.domain.catalogue import Rate
 from penstock.domain.ledger import DAY_US
-from penstock.domain.money import nanos, price, price_version
+from penstock.domain.money import price_nanos, price_version
 from penstock.domain.usage import Usage
 from penstock.store.database import Database
 from penstock.store.metering.ledger import LedgerStore
@@ -29,25 +29,25 @@ usages = st.builds(
 
 @given(usages, rates, rates)
 def test_what_was_charged_in_full_is_charged_in_full_at_any_price(usage: Usage, was: Rate, new: Rate) -> None:
-    entry = metered("r", amount_nanos=nanos(price(usage, was)), price_version=price_version(was))
+    entry = metered("r", amount_nanos=price_nanos(usage, was), price_version=price_version(was))
     entry = msgspec.structs.replace(entry, usage=usage)
     known = {price_version(was): was}
-    assert new_amount(entry, new, known) == nanos(price(usage, new))
+    assert new_amount(entry, new, known) == price_nanos(usage, new)
     assert new_amount(entry, was, known) == entry.amount_nanos
 
 
 @given(rates, st.integers(0, 100))
 def test_what_was_charged_in_part_keeps_its_share(new: Rate, percent: int) -> None:
     was = Rate(input=Decimal(3), output=Decimal(15))
-    full = nanos(price(Usage(input_tokens=10, output_tokens=5), was))
+    full = price_nanos(Usage(input_tokens=10, output_tokens=5), was)
     entry = metered("r", amount_nanos=full * percent // 100, price_version=price_version(was), cached_answer=True)
-    wanted = Decimal(nanos(price(entry.usage, new))) * percent / 100
+    wanted = Decimal(price_nanos(entry.usage, new)) * percent / 100
     assert abs(new_amount(entry, new, {price_version(was): was}) - wanted) <= 1
 
 
 def test_an_entry_whose_price_is_not_known_any_more_is_charged_in_full_or_not_at_all() -> None:
     rate = Rate(input=Decimal(1), output=Decimal(1))
-    full = nanos(price(Usage(input_tokens=10, output_tokens=5), rate))
+    full = price_nanos(Usage(input_tokens=10, output_tokens=5), rate)
     assert new_amount(metered("r", amount_nanos=7, price_version="gone"), rate, {}) == full
     assert new_amount(metered("r", amount_nanos=0, price_version="gone"), rate, {}) == 0
     assert new_amount(metered("r", amount_nanos=0), rate, {}) == full
@@ -57,7 +57,7 @@ def test_an_entry_whose_price_is_not_known_any_more_is_charged_in_full_or_not_at
 def test_a_period_is_repriced_by_model_and_currency(db: Database) -> None:
     was, new = Rate(input=Decimal(3), output=Decimal(15)), Rate(input=Decimal(6), output=Decimal(30))
     LedgerStore(db).note_rates([was])
-    amount = nanos(price(Usage(input_tokens=10, output_tokens=5), was))
+    amount = price_nanos(Usage(input_tokens=10, output_tokens=5), was)
     fill(
         db,
         [

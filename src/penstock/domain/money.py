@@ -2,8 +2,10 @@
 
 import functools
 import hashlib
+import math
 import re
-from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from decimal import Decimal, localcontext
+from fractions import Fraction
 
 import msgspec
 
@@ -11,7 +13,6 @@ from penstock.domain.catalogue import Rate
 from penstock.domain.usage import Usage, consistent
 
 NANOS = 1_000_000_000
-_NANO = Decimal(1).scaleb(-9)
 _MILLION = 1_000_000
 # A billion of the currency: sums of nine such amounts still fit a BIGINT.
 MAX_NANOS = 10**18
@@ -21,8 +22,8 @@ MAX_PRICE_NANOS = 10**15
 _PRICE = re.compile(r"-?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,2})?", re.ASCII)
 
 
-def price(usage: Usage, rate: Rate, *, percent: int = 100) -> Decimal:
-    """What an answer costs in the rate's currency, or a percentage of it, rounded half to even to 10^-9, the only
+def price_nanos(usage: Usage, rate: Rate, *, percent: int = 100) -> int:
+    """What an answer costs, or a percentage of it, in 10^-9 of the rate's currency, rounded half to even: the only
     rounding there is.
 
     Formula: tokens of each kind times their rate over a million; what was read from a cache or written to one is a part
@@ -30,21 +31,31 @@ def price(usage: Usage, rate: Rate, *, percent: int = 100) -> Decimal:
     cut to it. No answer costs more than MAX_PRICE.
     """
     usage = consistent(usage)
+    entry, read, write, output, scale = _whole_rates(rate)
     plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+    millionths = (
+        plain * entry
+        + usage.cached_input_tokens * read
+        + usage.cache_write_tokens * write
+        + usage.output_tokens * output
+    )
+    # A million tokens of 10^9 each, and a hundred percent.
+    amount, rest = divmod(millionths * percent * 10, scale)
+    if rest * 2 > scale or (rest * 2 == scale and amount % 2):
+        amount += 1
+    return min(amount, MAX_PRICE_NANOS)
+
+
+@functools.lru_cache(4096)
+def _whole_rates(rate: Rate) -> tuple[int, int, int, int, int]:
+    """The rates of input, of reading and writing a cache, and of output, as whole numbers of one unit, and how many of
+    it are one."""
     read = rate.input if rate.cached_input is None else rate.cached_input
     write = rate.input if rate.cache_write is None else rate.cache_write
-    with localcontext(prec=60):
-        exact = (
-            (
-                plain * rate.input
-                + usage.cached_input_tokens * read
-                + usage.cache_write_tokens * write
-                + usage.output_tokens * rate.output
-            )
-            * percent
-            / (100 * _MILLION)
-        )
-        return min(exact.quantize(_NANO, ROUND_HALF_EVEN), MAX_PRICE)
+    exact = [Fraction(one) for one in (rate.input, read, write, rate.output)]
+    scale = math.lcm(*(one.denominator for one in exact))
+    entry, read_, write_, output = (int(one * scale) for one in exact)
+    return entry, read_, write_, output, scale
 
 
 def worst_price(rate: Rate, *, input_tokens: int, output_tokens: int) -> int:

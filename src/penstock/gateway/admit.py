@@ -9,7 +9,7 @@ from penstock.domain.catalogue import Catalogue, Model
 from penstock.domain.chat import ChatEvent, ChatRequest
 from penstock.domain.errors import PenstockError
 from penstock.domain.ledger import INTERRUPTED
-from penstock.domain.money import nanos, price, price_version
+from penstock.domain.money import price_nanos, price_version
 from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.domain.usage import Usage
 from penstock.gateway.limits.governor import Held
@@ -195,7 +195,7 @@ class Admission:
             cache_write_tokens=usage.cache_write_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             attempts=attempts,
-            amount_nanos=nanos(price(usage, rate, percent=100 if percent is None else percent)) if rate else 0,
+            amount_nanos=price_nanos(usage, rate, percent=100 if percent is None else percent) if rate else 0,
             currency=rate.currency if rate else "USD",
             price_version=price_version(rate) if rate else None,
             cost_nanos=cost_nanos,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from penstock.domain.chat import Produced
-from penstock.domain.money import nanos, price
+from penstock.domain.money import price_nanos
 from penstock.domain.usage import Usage, consistent
 from penstock.gateway.routing.attempt import Attempt, Trail
 
@@ -44,14 +44,14 @@ def cost(trail: Trail, usage: Usage, prompt: Callable[[], int]) -> tuple[int | N
     told = trail.told
     if told is not None and (told.target.rate is None or (len(trail.attempts) == 1 and not told.produced)):
         rate = told.target.rate
-        return (nanos(price(usage, rate)), rate.currency) if rate else (None, None)
+        return (price_nanos(usage, rate), rate.currency) if rate else (None, None)
     total, currency = 0, told.target.rate.currency if told is not None and told.target.rate else None
     for attempt in trail.attempts:
         rate = attempt.target.rate
         if rate is None or currency not in (None, rate.currency):
             continue
         currency = rate.currency
-        total += nanos(price(usage if _is_answer(attempt, told) else _spent(attempt, prompt), rate))
+        total += price_nanos(usage if _is_answer(attempt, told) else _spent(attempt, prompt), rate)
     return (total, currency) if currency else (None, None)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from penstock.domain.catalogue import Rate
 from penstock.domain.ledger import LedgerEntry
-from penstock.domain.money import nanos, price
+from penstock.domain.money import price_nanos
 from penstock.store.database import Database
 from penstock.store.governance import price_versions
 from penstock.store.metering.usage import UsageStore
@@ -66,12 +66,12 @@ def rerate(db: Database, since_us: int, until_us: int, rates: Mapping[str, Rate]
 def new_amount(entry: LedgerEntry, rate: Rate, known: Mapping[str, Rate]) -> int:
     """The charge of an entry at another rate, in 10^-9. What was charged in part only, as a cached answer may be, or
     not at all, as a repeated request is, keeps its share; ``known`` are the rates by version, to tell it by."""
-    full = nanos(price(entry.usage, rate))
+    full = price_nanos(entry.usage, rate)
     was = known.get(entry.price_version or "")
     if was is None:
         free = entry.amount_nanos == 0 and (entry.price_version is not None or entry.cached_answer)
         return 0 if free else full
-    before = nanos(price(entry.usage, was))
+    before = price_nanos(entry.usage, was)
     if before == 0:
         return 0 if entry.cached_answer else full
     if entry.amount_nanos == before:
