@@ -10,6 +10,11 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 NODE_SDK := tests/sdk/node/node_modules/.stamp
 HEROKU_CLI := tests/interop/node_modules/.stamp
 ARGS ?=
+# The package with its hot modules compiled (scripts/native.py); anew after any change of the source.
+NATIVE_FOLDER := build/native
+COMPILED := $(NATIVE_FOLDER)/penstock/compiled.txt
+# NATIVE=1: serve that; in tests, what runs as a server of its own.
+WITH_NATIVE = $(if $(NATIVE),$(COMPILED))
 # The whole suite in two processes, a file in one of them: it waits for servers and programs more than it computes.
 TWICE = --numprocesses 2 --dist loadfile
 # The tests that PENSTOCK_SOAK=1 gives their full counts.
@@ -21,17 +26,19 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-.PHONY: help setup serve test soak lint types check bench lock docs clean
+.PHONY: help setup serve native test soak lint types check bench lock docs clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
 
-serve: $(VENV)/.runtime ## Set up and serve; PENSTOCK_* variables and ARGS="--port 0" are passed on
-	@exec $(BIN)/penstock serve $(ARGS)
+serve: $(VENV)/.runtime $(WITH_NATIVE) ## Set up and serve; NATIVE=1 compiled; PENSTOCK_* variables and ARGS="--port 0" are passed on
+	@$(if $(NATIVE),PYTHONPATH=$(NATIVE_FOLDER)) exec $(BIN)/penstock serve $(ARGS)
 
-test: $(VENV)/.dev $(NODE_SDK) $(HEROKU_CLI) ## Run the tests; ARGS="tests/house -k size" narrows them
-	$(PY) -m pytest $(or $(ARGS),$(TWICE))
+native: $(COMPILED) ## Compile what every request runs through (needs a C compiler and the headers of Python)
+
+test: $(VENV)/.dev $(NODE_SDK) $(HEROKU_CLI) $(WITH_NATIVE) ## Run the tests; ARGS="tests/house -k size" narrows them; NATIVE=1 on a compiled server
+	$(if $(NATIVE),PENSTOCK_NATIVE=$(NATIVE_FOLDER)) $(PY) -m pytest $(or $(ARGS),$(TWICE))
 
 soak: $(VENV)/.dev ## Kills, exact limits and storms at full counts (hours); ARGS="tests/app/test_crash.py -k worker" narrows them
 	PENSTOCK_SOAK=1 $(PY) -m pytest $(or $(ARGS),$(SOAKED))
@@ -82,6 +89,10 @@ $(VENV)/.runtime: $(VENV)/.uv requirements.lock pyproject.toml
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	@$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
+
+$(COMPILED): $(VENV)/.dev scripts/native.py scripts/native.ini $(shell find src/penstock -name '*.py')
+	@echo "Compiling ..." >&2
+	@$(PY) scripts/native.py $(NATIVE_FOLDER)
 
 # npm packages of the tests; without npm the tests that need them say so and skip.
 $(NODE_SDK): tests/sdk/node/package.json tests/sdk/node/package-lock.json

@@ -14,11 +14,15 @@ from tests.postgres import Postgres, running_postgres
 from tests.server import ROOT, Server, running
 
 # What is meant for the tests themselves.
-FOR_TESTS = ("PENSTOCK_REQUIRE_ALL", "PENSTOCK_SOAK")
+FOR_TESTS = ("PENSTOCK_NATIVE", "PENSTOCK_REQUIRE_ALL", "PENSTOCK_SOAK")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Keeps a developer's own settings out of the tests, and the property tests to fixed examples."""
+    divided = getattr(config.option, "numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ
+    if (native := os.environ.get("PENSTOCK_NATIVE")) and not divided:
+        # For the servers and commands that tests start; the test processes themselves run the source.
+        os.environ["PYTHONPATH"] = str((ROOT / native).resolve())
     for name in list(os.environ):
         if name.startswith(("PENSTOCK_", "HEROKU_")) and name not in FOR_TESTS:
             del os.environ[name]

@@ -1,6 +1,7 @@
 """What ``penstock serve`` prints once it is ready."""
 
 import json
+from importlib.util import find_spec
 
 import msgspec
 
@@ -26,7 +27,7 @@ def print_banner(catalogue: Catalogue, boot: Boot, *, gateway_url: str, hello: H
     unserved = len(catalogue.models) - len(catalogue.served)
     lines = [
         f"Penstock serves in {settings.serve.mode} mode.",
-        f"  gateway        {gateway_url}",
+        f"  gateway        {gateway_url}{' (compiled)' if is_compiled() else ''}",
         f"  control plane  {boot.control_url}",
         f"  home           {settings.home}",
         f"  models         {', '.join(own) or 'none'}",
@@ -43,6 +44,12 @@ def print_banner(catalogue: Catalogue, boot: Boot, *, gateway_url: str, hello: H
         lines += ["", made, "", _curl(gateway_url, settings.engine.model, hello)]
     lines += ["", f"ready gateway={gateway_url} control={boot.control_url}"]
     print("\n".join(lines), flush=True)
+
+
+def is_compiled() -> bool:
+    """Whether the modules that every request runs through are machine code here (scripts/native.py)."""
+    found = find_spec("penstock.gateway.pipeline")
+    return found is not None and not (found.origin or "").endswith(".py")
 
 
 def _rows(names: list[str], per_row: int = 5) -> list[str]:
