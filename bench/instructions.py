@@ -1,9 +1,10 @@
 """How many machine instructions a request costs: a figure that other load on the machine does not move.
 
 ``python -m bench.instructions`` runs one gateway between stub sockets under valgrind's cachegrind, twice per case with
-different counts of requests; the difference is the requests' alone. ``--gate`` compares with the recorded budget
-(bench/instructions.json) and exits 1 when a case is above it, 2 when this is another Python than it was recorded with;
-``--record`` writes it.
+different counts of requests; the difference is the requests' alone. It measures what PYTHONPATH names: the source, or
+build/native (``make native``). ``--gate`` compares with the recorded budget of this Python (bench/instructions.json)
+and exits 1 when a case is above it; ``--record`` writes it. Another Python than those that were recorded may cost a
+quarter more than the dearest of them.
 """
 
 import argparse
@@ -17,19 +18,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.adapters import _ENDS, _AnsweringLoop, _blocks, _served
 from bench.contestants import Running, request_text
 from bench.stages import _KEY, SUBJECT, Bench
+from penstock.app.banner import is_compiled
 from penstock.domain.ids import secret_hash
 from penstock.domain.limits import Budget, LimitRow, Limits, Scope
+from penstock.gateway.limits import headers
 
 BUDGET = Path(__file__).with_suffix(".json")
-# What a case may cost beyond its budget before the gate closes.
-SLACK = 0.03
+# What a case may cost beyond its budget before the gate closes: of a Python that was recorded, and of another.
+SLACK, ELSEWHERE = 0.03, 0.25
 # Requests of the two runs, by case.
 COUNTS = {"plain": (100, 600), "governed": (100, 600), "streamed": (20, 120)}
 _REFERENCES = re.compile(r"I\s+refs:\s+([\d,]+)")
@@ -56,6 +59,8 @@ async def serve(case: str, count: int) -> None:
         bench = Bench(Path(folder), limits=limits, budgets=budgets)
         await bench.keys.find(secret_hash(_KEY))
         work = serving(bench, case)
+        # Written anew by the clock, not by requests.
+        headers._FRESH_S = 3600.0
         gc.collect()
         gc.disable()
         for _ in range(count):
@@ -76,22 +81,36 @@ def counted(case: str, count: int) -> int:
     return int(found[1].replace(",", ""))
 
 
-def measure() -> dict[str, int]:
-    """Instructions per request, by case."""
-    return {
-        case: (counted(case, more) - counted(case, fewer)) // (more - fewer) for case, (fewer, more) in COUNTS.items()
-    }
+def measure(cases: Iterable[str]) -> dict[str, int]:
+    """Instructions per request, by case. Raises CalledProcessError."""
+    found = {}
+    for case in cases:
+        fewer, more = COUNTS[case]
+        found[case] = (counted(case, more) - counted(case, fewer)) // (more - fewer)
+    return found
 
 
 def build() -> str:
-    """Names the Python that was measured."""
-    return f"{platform.python_implementation()} {platform.python_version()} {' '.join(platform.python_build())}"
+    """Names the Python that was measured, and how our own code ran."""
+    python = f"{platform.python_implementation()} {platform.python_version()} {' '.join(platform.python_build())}"
+    return f"{python}, {'compiled' if is_compiled() else 'source'}"
+
+
+def allowed(budgets: Mapping[str, Mapping[str, int]], build: str, case: str) -> float:
+    """The most that a case may cost there; without end where nothing like it was recorded."""
+    if case in budgets.get(build, {}):
+        return budgets[build][case] * (1 + SLACK)
+    kind = build.rpartition(", ")[2]
+    alike = [one[case] for name, one in budgets.items() if name.endswith(kind) and case in one]
+    return max(alike) * (1 + ELSEWHERE) if alike else float("inf")
 
 
 def main() -> int:
+    """Exit 0 when it measured; 2 without valgrind."""
     parser = argparse.ArgumentParser(prog="python -m bench.instructions", description=__doc__)
-    parser.add_argument("--gate", action="store_true", help="exit 1 above the budget, 2 under another Python")
-    parser.add_argument("--record", action="store_true", help="write the budget")
+    parser.add_argument("--gate", action="store_true", help="exit 1 above the budget")
+    parser.add_argument("--record", action="store_true", help="write the budget of this Python")
+    parser.add_argument("--only", nargs="+", choices=list(COUNTS), default=list(COUNTS), metavar="CASE")
     parser.add_argument("--serve", nargs=2, metavar=("CASE", "COUNT"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:
@@ -101,19 +120,19 @@ def main() -> int:
     if shutil.which("valgrind") is None:
         print("bench.instructions: valgrind is missing (Debian: apt-get install valgrind)", file=sys.stderr)
         return 2
-    found = measure()
-    budget: dict[str, Any] = json.loads(BUDGET.read_text()) if BUDGET.exists() else {"build": "", "instructions": {}}
-    print("| case | instructions a request | budget |\n|---|--:|--:|")
+    found = measure(asked.only)
+    budgets: dict[str, dict[str, int]] = json.loads(BUDGET.read_text()) if BUDGET.exists() else {}
+    print(f"{build()}\n\n| case | instructions a request | at most |\n|---|--:|--:|")
+    over = []
     for case, count in found.items():
-        print(f"| {case} | {count:,} | {budget['instructions'].get(case, 0):,} |")
+        most = allowed(budgets, build(), case)
+        over += [case] if count > most else []
+        print(f"| {case} | {count:,} | {most:,.0f} |")
     if asked.record:
-        BUDGET.write_text(json.dumps({"build": build(), "instructions": found}, indent=1) + "\n")
+        budgets[build()] = budgets.get(build(), {}) | found
+        BUDGET.write_text(json.dumps(budgets, indent=1, sort_keys=True) + "\n")
     if not asked.gate:
         return 0
-    if budget["build"] != build():
-        print(f"No verdict: the budget was recorded with {budget['build']}, this is {build()}.")
-        return 2
-    over = [case for case, count in found.items() if count > budget["instructions"][case] * (1 + SLACK)]
     print(f"Over the budget: {', '.join(over) or 'none'}.")
     return 1 if over else 0
 

@@ -22,7 +22,7 @@ def test_no_file_is_longer_than_its_bound() -> None:
     assert not long
 
 
-# Lines by plane, docs/decisions/0009 and 0011: the line of a request cannot grow on what the control plane does not need.
+# Lines by plane (decisions 9 and 11): the line of a request cannot grow on what the control plane does not need.
 PLANES = {
     "the line of a request": ({"gateway", "ledger", "web"}, 8_600),
     "upstreams": ({"providers", "engine"}, 11_900),
