@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.domain.chain import Values
 from penstock.domain.errors import PenstockError
-from penstock.domain.ledger import LedgerEntry
 from penstock.ledger.journal import Journal
 from penstock.ledger.records import Leg, Progress, Record
 from penstock.ledger.shipper import Shipper
@@ -36,12 +36,12 @@ class Faulty:
         self.calls: list[tuple[str, Mapping[str, Sequence[str]]]] = []
         self.released: list[str] = []
 
-    def append(self, entries: Sequence[LedgerEntry], /, *, holder: str, money: Mapping[str, Sequence[str]]) -> Appended:
+    def append_said(self, entries: Sequence[Values], /, *, holder: str, money: Mapping[str, Sequence[str]]) -> Appended:
         self.calls.append((holder, dict(money)))
         fault = next(self._faults, "")
         if fault == "before":
             raise PenstockError("store_unavailable", "away")
-        appended = self._store.append(entries, holder=holder, money=money)
+        appended = self._store.append_said(entries, holder=holder, money=money)
         if fault == "after":
             raise PenstockError("store_unavailable", "away")
         return appended

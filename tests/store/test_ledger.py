@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
 from penstock.domain.catalogue import Rate
-from penstock.domain.chain import FIELDS, GENESIS, canonical, link, values_of
+from penstock.domain.chain import FIELDS, GENESIS, canonical, link, said_by
 from penstock.domain.limits import Budget, Scope
 from penstock.domain.money import price_version
 from penstock.domain.usage import Usage
@@ -28,7 +28,7 @@ from penstock.store.governance import (
 )
 from penstock.store.keeping.expiry import drop_expired
 from penstock.store.metering.alerts import Crossed
-from penstock.store.metering.ledger import LedgerStore
+from penstock.store.metering.ledger import LedgerStore, Sums
 from penstock.store.metering.spending import add_spent
 from penstock.store.metering.verify import verify
 from penstock.store.nouns.audit import AuditStore
@@ -58,11 +58,11 @@ def test_different_entries_have_different_bytes_and_hashes(one: tuple[Any, ...],
 
 def test_the_chain_covers_every_column_of_an_entry() -> None:
     assert {*FIELDS, "hash"} == {column.name for column in ledger_entries.c}
-    assert len(values_of(entry(1), 1)) == len(FIELDS)
+    assert len(said_by(entry(1))) == len(FIELDS) - 1
 
 
 def test_the_bytes_of_an_entry_are_what_they_always_were() -> None:
-    hashed = link(GENESIS, values_of(entry(1), 1)).hex()
+    hashed = link(GENESIS, (1, *said_by(entry(1)))).hex()
     assert hashed == "a98a67688de2d96b1dbff26ad4909f865af8bcd6d10933fb63a7a24c4e261f36"
 
 
@@ -187,12 +187,12 @@ def test_a_crossed_threshold_is_an_audit_event_of_the_same_transaction(db: Datab
     budget = Budget(id="b", scope=Scope.APP, subject_id="app", period="day", amount_nanos=40)
     crossed = Crossed(budget=budget, percent=50, starts_on=NOW, spent_nanos=20)
 
-    def spend(_connection: Any, entries: Any) -> list[Crossed]:
-        return [crossed] if any(one.request_id == "req_1" for one in entries) else []
+    def spend(_connection: Any, added: Sums) -> list[Crossed]:
+        return [crossed] if any(of.key_id == "one" for of in added) else []
 
     ledger = LedgerStore(db, spend=spend, audit=AuditStore(db).add)
-    assert [crossing.percent for crossing in ledger.append([entry(1)]).crossed] == [50]
-    assert ledger.append([entry(1), entry(2)]).crossed == ()
+    assert [crossing.percent for crossing in ledger.append([entry(1, key_id="one")]).crossed] == [50]
+    assert ledger.append([entry(1, key_id="one"), entry(2)]).crossed == ()
     (event,) = AuditStore(db).list()
     assert (event.action, event.object_id, event.after) == (
         "budget.alert", "b", {

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -9,84 +10,62 @@ from penstock.domain.ledger import LedgerEntry
 
 # Before the first entry.
 GENESIS = bytes(32)
-# Said by an entry, in this order, and never in another: hashes that were made would not fit any more.
-FIELDS = (
-    "seq",
-    "request_id",
-    "admitted_us",
-    "settled_us",
-    "key_id",
-    "key_prefix",
-    "app_id",
-    "app_name",
-    "addon_id",
-    "attachment_id",
-    "asked",
-    "model",
-    "target",
-    "stand_in",
-    "stream",
-    "outcome",
-    "cached_answer",
-    "estimated",
-    "input_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "raw_usage",
-    "currency",
-    "price_version",
-    "amount_nanos",
-    "cost_nanos",
-    "cost_currency",
-    "queued_ms",
-    "first_event_ms",
-    "total_ms",
-    "attempts",
-    "idempotency_id",
-)
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def values_of(entry: LedgerEntry, seq: int) -> tuple[object, ...]:
-    """What an entry says at its place in the chain: the values of ``FIELDS``."""
-    usage = entry.usage
-    return (
-        seq,
-        entry.request_id,
-        entry.admitted_us,
-        entry.settled_us,
-        entry.key_id,
-        entry.key_prefix,
-        entry.app_id,
-        entry.app_name,
-        entry.addon_id,
-        entry.attachment_id,
-        entry.asked,
-        entry.model,
-        entry.target,
-        entry.stand_in,
-        entry.stream,
-        entry.outcome,
-        entry.cached_answer,
-        usage.estimated,
-        usage.input_tokens,
-        usage.cached_input_tokens,
-        usage.cache_write_tokens,
-        usage.output_tokens,
-        usage.reasoning_tokens,
-        entry.raw_usage,
-        entry.currency,
-        entry.price_version,
-        entry.amount_nanos,
-        entry.cost_nanos,
-        entry.cost_currency,
-        None if entry.queued_ms is None else float(entry.queued_ms),
-        None if entry.first_event_ms is None else float(entry.first_event_ms),
-        float(entry.total_ms),
-        entry.attempts,
-        entry.idempotency_id,
+class Said(NamedTuple):
+    """What an entry says, without its place, and never in another order: hashes that were made would not fit any more.
+    The names mean what they do in ``LedgerEntry`` and ``Usage``; its times are floats, never whole numbers."""
+
+    request_id: str
+    admitted_us: int
+    settled_us: int
+    key_id: str
+    key_prefix: str
+    app_id: str
+    app_name: str
+    addon_id: str
+    attachment_id: str
+    asked: str
+    model: str
+    target: str | None
+    stand_in: str | None
+    stream: bool
+    outcome: str
+    cached_answer: bool
+    estimated: bool
+    input_tokens: int
+    cached_input_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    raw_usage: str | None
+    currency: str
+    price_version: str | None
+    amount_nanos: int
+    cost_nanos: int | None
+    cost_currency: str | None
+    queued_ms: float | None
+    first_event_ms: float | None
+    total_ms: float
+    attempts: str
+    idempotency_id: bytes | None
+
+
+# What a ``Said`` has: made in a fraction of its time, or of an entry's, and so what the ledger's process passes on.
+Values = tuple[Any, ...]
+# All that is hashed, with the entry's place.
+FIELDS = ("seq", *Said._fields)
+_OF_USAGE = {name for name in Said._fields if name not in LedgerEntry.__struct_fields__}
+_TIMES = {name for name in Said._fields if name.endswith("_ms")}
+
+
+def said_by(entry: LedgerEntry) -> Said:
+    """What the entry says."""
+    values = [getattr(entry.usage if name in _OF_USAGE else entry, name) for name in Said._fields]
+    return Said._make(
+        float(value) if name in _TIMES and value is not None else value
+        for name, value in zip(Said._fields, values, strict=True)
     )
 
 

@@ -2,33 +2,35 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from operator import le
+from typing import Any
 
 import msgspec
 
-from penstock.domain.ledger import INTERRUPTED, LedgerEntry
+from penstock.domain.chain import Said, Values
+from penstock.domain.ledger import INTERRUPTED
 from penstock.domain.money import MAX_PRICE_NANOS
-from penstock.domain.usage import MAX_TOKENS, Usage
+from penstock.domain.usage import MAX_TOKENS
 from penstock.ledger.journal import MAX_RECORD
 from penstock.ledger.records import Admitted, Progress, Record, Settled
 
 _MOST_MS = 1e12
-_MOST_US = 2**62
+# 9999-01-01: a budget's period that began later would end behind the last date there is.
+_MOST_US = 253_370_764_800_000_000
+_MOST_S = _MOST_US / 1e6
 # By the columns of the store: an entry that it could not keep would hold up all others.
 _TEXTS = {
-    "request_id": 64, "key_id": 36, "key_prefix": 16, "app_id": 36, "app_name": 30, "addon_id": 36, "attachment_id": 36,
-    "asked": 256, "model": 256, "target": 512, "stand_in": 256, "outcome": 64, "raw_usage": MAX_RECORD, "currency": 3,
-    "price_version": 16, "cost_currency": 3,
+    "key_id": 36, "key_prefix": 16, "app_id": 36, "app_name": 30, "addon_id": 36, "attachment_id": 36, "asked": 256,
+    "model": 256, "target": 512, "stand_in": 256, "outcome": 64, "currency": 3, "price_version": 16, "cost_currency": 3,
+    "request_id": 64, "raw_usage": MAX_RECORD,
 }  # fmt: skip
+# What has no bit above these is not too much: several counts are looked at together.
+_FEW = 1 << (MAX_TOKENS.bit_length() - 1)
+# How many sets of texts, which many requests have in common, are known to fit.
+_KNOWN = 2000
 _encode = msgspec.json.Encoder().encode
-_LONGEST = tuple(_TEXTS.values())
 
-
-class Made(msgspec.Struct, frozen=True, gc=False):
-    """An entry, and the counters on which its worker held money for it."""
-
-    entry: LedgerEntry
-    money: tuple[str, ...] = ()
+# What an entry says, and the counters on which its worker held money for it.
+Made = tuple[Values, tuple[str, ...]]
 
 
 class _Open(msgspec.Struct):
@@ -41,30 +43,95 @@ class _Open(msgspec.Struct):
 
 
 class Join:
-    """The open requests of one worker. Its memory is theirs: what is settled is handed out at once."""
+    """The open requests of one worker. Its memory is theirs, and some texts: what is settled is handed out at once."""
 
     def __init__(self) -> None:
+        self._known: dict[tuple[str | None, ...], tuple[Any, ...]] = {}
         self._open: dict[str, _Open] = {}
         # Without an admission so far: its file may come later (names from before 0.3 order them by the clock), or its
         # entry may be in the ledger since before a restart, or the record is lost.
         self._early: dict[str, tuple[Settled, int]] = {}
 
-    def add(self, record: Record, file: int) -> Made | None:
-        """Take one record of the file with that number; the entry that it completes."""
+    def take(self, records: Iterable[Record], file: int) -> list[Made]:
+        """Take records of the file with that number; the entries that they complete."""
+        made = []
+        opened = self._open
+        for record in records:
+            if type(record) is Settled and (held := opened.pop(record.request_id, None)) is not None:
+                made.append(self._made(held.admitted, record))
+            elif type(record) is Admitted and not self._early:
+                opened.setdefault(record.request_id, _Open(record, file))
+            elif (late := self._add(record, file)) is not None:
+                made.append(late)
+        return made
+
+    def _made(self, admitted: Admitted, settled: Settled, *, outcome: str = "") -> Made:
+        """Their entry. Each one passes here: what is odd is left to functions, what is not is looked at in place."""
+        texts = (
+            admitted.key_id, admitted.key_prefix, admitted.app_id, admitted.app_name, admitted.addon_id,
+            admitted.attachment_id, admitted.asked, admitted.model, settled.provider, settled.target_model,
+            settled.stand_in, outcome or settled.outcome, settled.currency, settled.price_version,
+            settled.cost_currency,
+        )  # fmt: skip
+        (
+            key_id, key_prefix, app_id, app_name, addon_id, attachment_id, asked, model, target, stand_in, ended,
+            currency, price_version, cost_currency,
+        ) = self._known.get(texts) or self._know(texts)  # fmt: skip
+        request_id, raw_usage, attempts = admitted.request_id, settled.raw_usage, settled.attempts
+        read, cached, written = settled.input_tokens, settled.cached_input_tokens, settled.cache_write_tokens
+        generated, thought = settled.output_tokens, settled.reasoning_tokens
+        amount, cost, total = settled.amount_nanos, settled.cost_nanos, settled.total_ms
+        queued, first, id_ = settled.queued_ms, settled.first_event_ms, admitted.idempotency_id
+        at, end = admitted.admitted_at, settled.settled_at
+        values = (
+            request_id,
+            int(at * 1_000_000 + 0.5) if 0.0 <= at < _MOST_S else _odd_us(at),
+            int(end * 1_000_000 + 0.5) if 0.0 <= end < _MOST_S else _odd_us(end),
+            key_id, key_prefix, app_id, app_name, addon_id, attachment_id, asked, model, target, stand_in,
+            admitted.stream, ended, settled.cached_answer, settled.estimated, read, cached, written, generated, thought,
+            raw_usage, currency, price_version, amount, cost, cost_currency,
+            # In whole microseconds: what both databases keep to the last digit, whoever prints it.
+            int(queued * 1000 + 0.5) / 1000 if queued is not None and 0.0 <= queued <= _MOST_MS else _odd_ms(queued),
+            int(first * 1000 + 0.5) / 1000 if first is not None and 0.0 <= first <= _MOST_MS else _odd_ms(first),
+            int(total * 1000 + 0.5) / 1000 if 0.0 <= total <= _MOST_MS else _odd_ms(total) or 0.0,
+            _encode(attempts).decode() if attempts else "[]",
+            id_ and id_[:32],
+        )  # fmt: skip
+        fits = (
+            0 <= read | cached | written | generated | thought < _FEW
+            and -MAX_PRICE_NANOS <= amount <= MAX_PRICE_NANOS
+            and (cost is None or -MAX_PRICE_NANOS <= cost <= MAX_PRICE_NANOS)
+            and len(request_id) <= _TEXTS["request_id"]
+            and "\0" not in request_id
+            # No record is longer than this may be.
+            and (raw_usage is None or "\0" not in raw_usage)
+        )
+        return values if fits else _cut(values), admitted.money
+
+    def _know(self, texts: tuple[str | None, ...]) -> tuple[str | None, ...]:
+        """What an entry says of them, cut to what the store keeps."""
+        *admitted, asked, model, provider, target_model, stand_in, outcome, currency, version, cost_currency = texts
+        target = None if provider is None else f"{provider}/{target_model or ''}"
+        said = (*admitted, asked or model, model, target, stand_in, outcome, currency, version, cost_currency)
+        cut = tuple(text and _text(text, longest) for text, longest in zip(said, _TEXTS.values(), strict=False))
+        if cut == said:
+            # No longer than a row, then.
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[texts] = cut
+        return cut
+
+    def _add(self, record: Record, file: int) -> Made | None:
+        """Keep what completes no entry; but an admission may come behind its settlement."""
         if isinstance(record, Admitted):
             early, early_in = self._early.pop(record.request_id, (None, file))
             if early is not None and not isinstance(early, Progress):
-                return _settled(record, early)
+                return self._made(record, early)
             self._open.setdefault(record.request_id, _Open(record, file, early, early_in))
-            return None
-        held = self._open.get(record.request_id)
-        if held is None:
-            self._early[record.request_id] = record, file
-        elif isinstance(record, Progress):
+        elif isinstance(record, Progress) and (held := self._open.get(record.request_id)) is not None:
             held.progress, held.progress_in = record, file
         else:
-            del self._open[record.request_id]
-            return _settled(held.admitted, record)
+            self._early[record.request_id] = record, file
         return None
 
     def needed(self) -> set[int]:
@@ -90,10 +157,10 @@ class Join:
         with an Idempotency-Key is not charged, for its client asks again."""
         for held in self._open.values():
             admitted = held.admitted
-            made = _settled(admitted, held.progress or _nothing(admitted), outcome=INTERRUPTED)
+            values, money = self._made(admitted, held.progress or _nothing(admitted), outcome=INTERRUPTED)
             if admitted.idempotency_id is not None:
-                made = Made(msgspec.structs.replace(made.entry, amount_nanos=0), made.money)
-            yield made
+                values = Said._make(values)._replace(amount_nanos=0)
+            yield values, money
 
     def unclaimed(self, *, progress: bool = False) -> list[Made]:
         """The settlements that came without an admission, and what is noted without one where ``progress`` asks for it.
@@ -105,13 +172,13 @@ class Join:
                     request_id=settled.request_id, admitted_at=settled.settled_at, key_id="", key_prefix="", app_id="",
                     addon_id="", attachment_id="", model="", stream=False,
                 )  # fmt: skip
-                made.append(_settled(admitted, settled))
+                made.append(self._made(admitted, settled))
         return made
 
     def forget(self, made: Iterable[Made]) -> None:
         """These, which were unclaimed, are in the ledger."""
-        for one in made:
-            self._early.pop(one.entry.request_id, None)
+        for values, _ in made:
+            self._early.pop(values[0], None)
 
 
 def _nothing(admitted: Admitted) -> Settled:
@@ -122,78 +189,19 @@ def _nothing(admitted: Admitted) -> Settled:
     )  # fmt: skip
 
 
-def _settled(admitted: Admitted, settled: Settled, *, outcome: str | None = None) -> Made:
-    entry = LedgerEntry(
-        request_id=admitted.request_id,
-        admitted_us=_us(admitted.admitted_at),
-        settled_us=_us(settled.settled_at),
-        key_id=admitted.key_id,
-        key_prefix=admitted.key_prefix,
-        app_id=admitted.app_id,
-        app_name=admitted.app_name,
-        addon_id=admitted.addon_id,
-        attachment_id=admitted.attachment_id,
-        asked=admitted.asked or admitted.model,
-        model=admitted.model,
-        target=None if settled.provider is None else f"{settled.provider}/{settled.target_model or ''}",
-        stand_in=settled.stand_in,
-        stream=admitted.stream,
-        outcome=outcome or settled.outcome,
-        usage=Usage(
-            input_tokens=settled.input_tokens,
-            output_tokens=settled.output_tokens,
-            cached_input_tokens=settled.cached_input_tokens,
-            cache_write_tokens=settled.cache_write_tokens,
-            reasoning_tokens=settled.reasoning_tokens,
-            estimated=settled.estimated,
-        ),
-        cached_answer=settled.cached_answer,
-        raw_usage=settled.raw_usage,
-        currency=settled.currency,
-        price_version=settled.price_version,
-        amount_nanos=settled.amount_nanos,
-        cost_nanos=settled.cost_nanos,
-        cost_currency=settled.cost_currency,
-        queued_ms=_ms(settled.queued_ms),
-        first_event_ms=_ms(settled.first_event_ms),
-        total_ms=_ms(settled.total_ms) or 0.0,
-        attempts=_encode(settled.attempts).decode(),
-        idempotency_id=None if admitted.idempotency_id is None else admitted.idempotency_id[:32],
-    )
-    return Made(entry if _fits(entry) else _cut(entry), admitted.money)
-
-
-def _fits(entry: LedgerEntry) -> bool:
-    """Whether the store can keep all of it; that it can is the rule, and this is quick."""
-    # In the order of _TEXTS.
-    texts = (
-        entry.request_id, entry.key_id, entry.key_prefix, entry.app_id, entry.app_name, entry.addon_id,
-        entry.attachment_id, entry.asked, entry.model, entry.target or "", entry.stand_in or "", entry.outcome,
-        entry.raw_usage or "", entry.currency, entry.price_version or "", entry.cost_currency or "",
-    )  # fmt: skip
-    if "\0" in "".join(texts) or not all(map(le, map(len, texts), _LONGEST)):
-        return False
-    usage = entry.usage
-    counts = (
-        usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.cache_write_tokens,
-        usage.reasoning_tokens,
-    )  # fmt: skip
-    if min(counts) < 0 or max(counts) > MAX_TOKENS:
-        return False
-    return abs(entry.amount_nanos) <= MAX_PRICE_NANOS and abs(entry.cost_nanos or 0) <= MAX_PRICE_NANOS
-
-
-def _cut(entry: LedgerEntry) -> LedgerEntry:
-    """The entry with everything cut to what the store keeps."""
-    usage = entry.usage
-    counts = {name: _tokens(getattr(usage, name)) for name in usage.__struct_fields__ if name != "estimated"}
-    said = {name: text for name in _TEXTS if (text := getattr(entry, name)) is not None}
-    return msgspec.structs.replace(
-        entry,
-        usage=Usage(**counts, estimated=usage.estimated),
-        amount_nanos=_nanos(entry.amount_nanos),
-        cost_nanos=None if entry.cost_nanos is None else _nanos(entry.cost_nanos),
-        **{name: _text(text, _TEXTS[name]) for name, text in said.items()},
+def _cut(values: Values) -> Values:
+    """The same with everything cut to what the store keeps."""
+    said = Said._make(values)
+    return said._replace(
+        request_id=_text(said.request_id, _TEXTS["request_id"]),
+        raw_usage=None if said.raw_usage is None else _text(said.raw_usage, _TEXTS["raw_usage"]),
+        amount_nanos=_nanos(said.amount_nanos),
+        cost_nanos=None if said.cost_nanos is None else _nanos(said.cost_nanos),
+        input_tokens=_tokens(said.input_tokens),
+        cached_input_tokens=_tokens(said.cached_input_tokens),
+        cache_write_tokens=_tokens(said.cache_write_tokens),
+        output_tokens=_tokens(said.output_tokens),
+        reasoning_tokens=_tokens(said.reasoning_tokens),
     )
 
 
@@ -209,16 +217,11 @@ def _nanos(amount: int) -> int:
     return min(max(amount, -MAX_PRICE_NANOS), MAX_PRICE_NANOS)
 
 
-def _us(seconds: float) -> int:
-    if 0.0 <= seconds < _MOST_US / 1e6:
-        return int(seconds * 1_000_000 + 0.5)
+def _odd_us(seconds: float) -> int:
     return _MOST_US if math.isfinite(seconds) and seconds > 0 else 0
 
 
-def _ms(milliseconds: float | None) -> float | None:
-    """In whole microseconds: what both databases keep to the last digit, whoever prints it."""
-    if milliseconds is None:
+def _odd_ms(milliseconds: float | None) -> float | None:
+    if milliseconds is None or not math.isfinite(milliseconds):
         return None
-    if 0.0 <= milliseconds <= _MOST_MS:
-        return int(milliseconds * 1000 + 0.5) / 1000
-    return min(max(milliseconds, 0.0), _MOST_MS) if math.isfinite(milliseconds) else None
+    return min(max(milliseconds, 0.0), _MOST_MS)

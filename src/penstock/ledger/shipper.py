@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from penstock.domain.ledger import LedgerEntry
+from penstock.domain.chain import Values
 from penstock.ledger.entries import Join, Made
 from penstock.ledger.files import JournalFile, Reader, is_unlocked, list_files
 from penstock.store.metering.alerts import tell
@@ -28,7 +28,7 @@ _OLD_WORKER_S = 5.0
 class Ledger(Protocol):
     """Where entries go: the store's ledger. All raise PenstockError store_unavailable."""
 
-    def append(self, entries: Sequence[LedgerEntry], /, *, holder: str, money: Mapping[str, Sequence[str]]) -> Appended:
+    def append_said(self, entries: Sequence[Values], /, *, holder: str, money: Mapping[str, Sequence[str]]) -> Appended:
         """Keep the entries whose requests have none yet; ``holder`` has spent the money that it held for them."""
 
     def known(self, requests: Sequence[str], /) -> Collection[str]:
@@ -188,8 +188,7 @@ class _Worker:
                 self._reader = Reader(file.path)
             try:
                 while (records := self._reader.read(ended=ended)) is not None:
-                    made = [one for record in records if (one := self._join.add(record, file.number)) is not None]
-                    if made:
+                    if made := self._join.take(records, file.number):
                         self._more = self._reader.more or file is not self._files[-1]
                         return made
             except FileNotFoundError:
@@ -234,7 +233,7 @@ class _Worker:
 
 def _append(ledger: Ledger, holder: str, made: Sequence[Made]) -> int:
     """How many were new."""
-    money = {one.entry.request_id: one.money for one in made if one.money}
-    appended = ledger.append([one.entry for one in made], holder=holder, money=money)
+    held = {values[0]: money for values, money in made if money}
+    appended = ledger.append_said([values for values, _ in made], holder=holder, money=held)
     tell(appended.crossed)
     return appended.inserted

@@ -10,11 +10,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.domain.errors import PenstockError
 from penstock.domain.ids import new_id
-from penstock.domain.ledger import DAY_US, LedgerEntry
+from penstock.domain.ledger import DAY_US
 from penstock.domain.limits import Budget, Counter, Scope, period_end, period_start
 from penstock.store.database import Database
 from penstock.store.governance import budget_periods, budgets, ledger_days, ledger_head
 from penstock.store.metering.alerts import Audit, Crossed, event_of, named, tell
+from penstock.store.metering.ledger import AMOUNT, Sums
 
 T = TypeVar("T")
 
@@ -106,24 +107,21 @@ class _Charged(NamedTuple):
         return zip(_SUBJECTS, self[2:], strict=True)
 
 
-def _charged(entries: Iterable[LedgerEntry]) -> dict[_Charged, int]:
-    """The amounts of entries, those together that count for the same budgets: a batch has thousands of a few keys."""
-    sums: dict[tuple[int, str, str, str, str, str, str], int] = {}
-    for entry in entries:
-        if amount := entry.amount_nanos:
-            of = (
-                entry.admitted_us // DAY_US, entry.currency, entry.key_id, entry.attachment_id, entry.addon_id,
-                entry.app_id, entry.model,
-            )  # fmt: skip
-            sums[of] = sums.get(of, 0) + amount
-    return {_Charged(*of): amount for of, amount in sums.items()}
+def _charged(sums: Sums) -> dict[_Charged, int]:
+    """The amounts of entries, those together that count for the same budgets."""
+    found: defaultdict[_Charged, int] = defaultdict(int)
+    for of, added in sums.items():
+        if amount := added[AMOUNT]:
+            one = _Charged(of.day, of.currency, of.key_id, of.attachment_id, of.addon_id, of.app_id, of.model)
+            found[one] += amount
+    return found
 
 
-def add_spent(connection: Connection, entries: Iterable[LedgerEntry]) -> list[Crossed]:
+def add_spent(connection: Connection, added: Sums) -> list[Crossed]:
     """Adds new entries to the periods of all budgets that they count for, and says which thresholds were reached for
     the first time. For the transaction that appends them, which has the ledger's head locked and the entries in
     ``ledger_days`` already."""
-    charged = _charged(entries)
+    charged = _charged(added)
     rules = _budgets_of(connection, charged)
     sums: defaultdict[tuple[str, str], int] = defaultdict(int)
     for one, amount in charged.items():
