@@ -150,6 +150,20 @@ def test_a_charge_in_another_currency_is_not_made_twice(db: Database, ledger: Le
     assert [one.amount_nanos for one in ledger.entries()] == [30, 0]
 
 
+def test_a_run_that_cost_nothing_more_charges_no_less_for_the_next(ledger: LedgerStore) -> None:
+    one = [entry(1), entry(2, currency="EUR"), entry(3, amount_nanos=50)]
+    ledger.append([msgspec.structs.replace(run, idempotency_id=b"k" * 32) for run in one])
+    assert [run.amount_nanos for run in ledger.entries()] == [30, 0, 20]
+
+
+def test_a_batch_with_one_that_is_there_enters_the_others_once(db: Database, ledger: LedgerStore) -> None:
+    """The second batch is tried as if all of it were new, which the database refuses; so is the third."""
+    for batch in ([1, 2], [3, 2, 4], [5, 5, 6], [7], [8, 1]):
+        ledger.append([entry(number) for number in batch])
+    assert [one.request_id for one in ledger.entries()] == [f"req_{number}" for number in range(1, 9)]
+    assert verify(db).faults == ()
+
+
 def test_what_a_repeat_is_not_charged_is_neither_spent_nor_held(db: Database) -> None:
     ledger = LedgerStore(db, spend=add_spent)
     lease = {"counter": "b:x:", "holder": "w", "granted": 100, "seq": 1, "last_grant": 0, "expires_s": 9e9}

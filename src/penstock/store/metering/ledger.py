@@ -192,7 +192,7 @@ class LedgerStore:
     def _billed_once(self, connection: Connection, entries: Sequence[Values]) -> Sequence[Values]:
         """The entries; of those with one idempotency id, each is charged for what it costs more than those before it,
         so that the dearest of them is what they cost together, in whatever order they come."""
-        ids = {id_ for *_, id_ in entries if id_ is not None}
+        ids = {id_ for values in entries if (id_ := values[-1]) is not None}
         if not ids:
             return entries
         table = ledger_entries.c
@@ -258,7 +258,7 @@ def add_up(entries: Iterable[Values]) -> Sums:
     for number, (
         _, admitted_us, _, key_id, key_prefix, app_id, app_name, addon_id, attachment_id, _, model, target, _, _,
         outcome, _, estimated, read, cached, written, generated, thought, _, currency, _, amount, cost, cost_currency,
-        *_,
+        _, _, _, _, _,
     ) in enumerate(entries):  # fmt: skip
         of = (
             admitted_us // DAY_US, key_id, model, target or "", currency, key_prefix, app_id, app_name, addon_id,
