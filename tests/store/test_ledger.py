@@ -157,10 +157,10 @@ def test_a_run_that_cost_nothing_more_charges_no_less_for_the_next(ledger: Ledge
 
 
 def test_a_batch_with_one_that_is_there_enters_the_others_once(db: Database, ledger: LedgerStore) -> None:
-    """The second batch is tried as if all of it were new, which the database refuses; so is the third."""
-    for batch in ([1, 2], [3, 2, 4], [5, 5, 6], [7], [8, 1]):
+    """Behind a batch that was new, the next is tried as if it were as well, until the database refuses it."""
+    for batch in ([1, 2], [3, 2, 4], [5], [6, 6, 7], [8], [9], [10, 1], [10]):
         ledger.append([entry(number) for number in batch])
-    assert [one.request_id for one in ledger.entries()] == [f"req_{number}" for number in range(1, 9)]
+    assert [one.request_id for one in ledger.entries()] == [f"req_{number}" for number in range(1, 11)]
     assert verify(db).faults == ()
 
 
