@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Row, insert, select
 
 from penstock.domain.ledger import DAY_US
-from penstock.ledger.journal import Admitted, Journal, Leg, Record, Settled
+from penstock.ledger.journal import Journal
+from penstock.ledger.records import Admitted, Leg, Record, Settled
 from penstock.ledger.shipper import Shipper
 from penstock.store.database import Database
 from penstock.store.governance import budget_periods, budgets, ledger_days, ledger_entries
