@@ -30,7 +30,8 @@ MODULES = {
     "gateway/routing": ("attempt", "board", "window"),
     "ledger": ("bundle", "journal", "leases", "slices"),
     "providers": ("accounts", "connection", "sse", "stream", "transport"),
-    "providers/openai": ("adapter", "events", "request", "usage"),
+    "providers/openai": ("adapter", "azure", "events", "request", "usage"),
+    "providers/translation": ("dialect",),
     "web": ("exchange", "http1", "hub"),
 }  # fmt: skip
 MARK = "compiled.txt"

@@ -20,7 +20,7 @@ FOR_TESTS = ("PENSTOCK_NATIVE", "PENSTOCK_REQUIRE_ALL", "PENSTOCK_SOAK")
 def pytest_configure(config: pytest.Config) -> None:
     """Keeps a developer's own settings out of the tests, and the property tests to fixed examples."""
     divided = getattr(config.option, "numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ
-    if (native := os.environ.get("PENSTOCK_NATIVE")) and not divided:
+    if not divided and (native := os.environ.pop("PENSTOCK_NATIVE", None)):
         # For the servers and commands that tests start; the test processes themselves run the source.
         os.environ["PYTHONPATH"] = str((ROOT / native).resolve())
     for name in list(os.environ):

@@ -1,6 +1,7 @@
 """The admit and settle stages: a request is either refused, or admitted in the journal and settled exactly once."""
 
 import logging
+import math
 import time
 from collections import deque
 from typing import TypeVar
@@ -111,8 +112,8 @@ class Recent(dict[str, deque[Settled]]):
         answers = self.get(model_id)
         if not answers:
             return "no requests yet"
-        latency_s = sum(answer.first_event_ms or 0.0 for answer in answers) / len(answers) / 1000
-        rate = sum(answer.output_tokens for answer in answers) / sum(answer.total_ms for answer in answers) * 1000
+        latency_s = math.fsum(answer.first_event_ms or 0.0 for answer in answers) / len(answers) / 1000
+        rate = sum(answer.output_tokens for answer in answers) / math.fsum(answer.total_ms for answer in answers) * 1000
         return f"latency {latency_s:.2f}sec, {rate:.0f} tokens/sec"
 
 

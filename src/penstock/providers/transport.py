@@ -187,10 +187,11 @@ class Transport:
             if not fresh and (idle := self._take_idle(time.monotonic())) is not None:
                 return idle
         self._pending += 1
-        connection: Connection | None = None
+        usable = False
         try:
             async with asyncio.timeout(self.limits.connect_timeout_s):
                 connection = await self._dial()
+            usable = not connection.lost
         except TimeoutError:
             raise ConnectTimeout("the upstream did not accept the connection in time") from None
         except ssl.SSLCertVerificationError as error:
@@ -199,9 +200,9 @@ class Transport:
             raise ConnectFailed(f"the upstream does not accept connections ({error.strerror or 'failed'})") from error
         finally:
             self._pending -= 1
-            if connection is None or connection.lost:
+            if not usable:
                 self._next_in_queue()
-        if connection.lost:
+        if not usable:
             raise ConnectFailed("the upstream closed the connection at once")
         self._open.add(connection)
         if self._sweeper is None:
