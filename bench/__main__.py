@@ -1,4 +1,6 @@
-"""``python -m bench``: measures Penstock beside its peers in one run; writes bench/results/ and prints the table."""
+"""``python -m bench``: measures Penstock beside its peers in one run; writes bench/results/, draws into
+docs/performance/ and prints the table.
+"""
 
 import argparse
 import json
@@ -8,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import machine, peers, report, rounds
+from bench import machine, peers, plots, report, rounds
 from bench.processes import ROOT, StartFailed
 
 RESULTS = ROOT / "bench" / "results"
@@ -36,6 +38,8 @@ def main() -> int:
     (RESULTS / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
     (RESULTS / "latest.md").write_text(page)
     print(page)
+    for path in plots.draw(result, args.plots):
+        print(f"bench: drew {path}", file=sys.stderr)
     return _status(result) if args.gate else 0
 
 
@@ -44,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     quick = os.environ.get("QUICK", "") not in ("", "0")
     parser.add_argument("--quick", action="store_true", default=quick, help="3 short rounds (also QUICK=1)")
     parser.add_argument("--gate", action="store_true", help="exit 1 when a target is missed, 2 without a verdict")
+    parser.add_argument("--plots", type=Path, default=plots.FOLDER, help="the folder of the drawings")
     names = [one.name for one in peers.ALL]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}")
     return parser.parse_args()

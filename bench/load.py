@@ -15,6 +15,19 @@ from typing import NamedTuple
 from bench.answers import DELTA_MARK, DELTAS, PLAIN_MARK
 
 _DRAIN_S = 20.0
+# The latency distribution that a result keeps: enough of it to draw.
+SHARES = {
+    "p1": 0.01,
+    "p5": 0.05,
+    "p10": 0.1,
+    "p25": 0.25,
+    "p50": 0.5,
+    "p75": 0.75,
+    "p90": 0.9,
+    "p95": 0.95,
+    "p99": 0.99,
+    "p99_9": 0.999,
+}
 
 
 class Job(NamedTuple):
@@ -146,9 +159,7 @@ class Load:
             "sent": self.sent,
             "answers": len(latencies),
             "per_s": len(latencies) / self.job.duration_s,
-            "p50_us": percentile(latencies, 0.5) / 1e3,
-            "p90_us": percentile(latencies, 0.9) / 1e3,
-            "p99_us": percentile(latencies, 0.99) / 1e3,
+            **distribution(latencies),
         }
         if self.job.streamed:
             result["chunks_per_s"] = result["per_s"] * DELTAS
@@ -167,6 +178,11 @@ def _receive(connection: Connection) -> bytes:
 def percentile(ordered: list[int], share: float) -> float:
     """The value below which ``share`` of the ordered values lie; not-a-number when there are none."""
     return float(ordered[min(len(ordered) - 1, int(len(ordered) * share))]) if ordered else float("nan")
+
+
+def distribution(ordered: list[int]) -> dict[str, float]:
+    """The percentiles p1 to p99.9 of ordered nanoseconds, in microseconds: p50_us, p99_9_us and so on."""
+    return {f"{name}_us": percentile(ordered, share) / 1e3 for name, share in SHARES.items()}
 
 
 def answer_size(data: bytes) -> int | None:
