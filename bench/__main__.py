@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import machine, peers, plots, report, rounds
+from bench import machine, measures, peers, plots, report, rounds
 from bench.processes import ROOT, StartFailed
 
 RESULTS = ROOT / "bench" / "results"
@@ -23,16 +23,19 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     contestants = [one for one in peers.ALL if not args.only or one.name in (*args.only, "direct")]
     told = machine.describe()
+    if args.quick:
+        rounds.say(measures.told_of_quick())
     plan = rounds.QUICK if args.quick else rounds.FULL
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as work:
         try:
             measured = rounds.measure(contestants, plan, Path(work))
+            further = measures.take(Path(work), quick=args.quick, names=args.measures)
         except StartFailed as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
     left_out = {one.name: "left out of this run (--only)" for one in peers.ALL if one not in contestants}
     measured.absent.update(left_out)
-    result = report.build(measured, plan, told)
+    result = report.build(measured, plan, told, further)
     page = report.markdown(result)
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -51,6 +54,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--plots", type=Path, default=plots.FOLDER, help="the folder of the drawings")
     names = [one.name for one in peers.ALL]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}")
+    further = [one.name for one in measures.ALL]
+    parser.add_argument(
+        "--measures", nargs="*", choices=further, metavar="NAME", help=f"of the further ones only: {', '.join(further)}"
+    )
     return parser.parse_args()
 
 

@@ -6,8 +6,13 @@ DELTAS = 64
 # Every delta carries this text once and nothing else does, so a relayed stream can be checked whatever its spacing.
 DELTA_MARK = b" drop"
 PLAIN_MARK = b"still water runs deep"
-PACED_MODEL = "bench-paced"
+# A stream that is asked for with this word in its prompt comes at a pace, not as fast as it can.
+PACED = "(paced)"
 PACE_S = 0.02
+# A paced delta says when it was sent, in nanoseconds of the machine's monotonic clock.
+STAMP = DELTA_MARK + b"@"
+STAMP_DIGITS = 19
+BLANK_STAMP = STAMP + b"0" * STAMP_DIGITS
 
 _CREATED = 1_760_000_000
 _ID = "chatcmpl-0123456789abcdef0123456789abcdef"
@@ -40,10 +45,13 @@ def stream_head() -> bytes:
     return "\r\n".join((*lines, "transfer-encoding: chunked", "", "")).encode()
 
 
-def stream_frames() -> list[bytes]:
-    """The streamed answer after its head, one frame per write: role, 64 deltas, then finish, usage and [DONE]."""
+def stream_frames(*, stamped: bool = False) -> list[bytes]:
+    """The streamed answer after its head, one frame per write: role, 64 deltas, then finish, usage and [DONE].
+
+    Stamped, each delta has room for the time at which it is sent.
+    """
     frames = [_event({"role": "assistant", "content": ""})]
-    frames += [_event({"content": DELTA_MARK.decode()}) for _ in range(DELTAS)]
+    frames += [_event({"content": (BLANK_STAMP if stamped else DELTA_MARK).decode()}) for _ in range(DELTAS)]
     usage = {"prompt_tokens": 12, "completion_tokens": DELTAS, "total_tokens": 12 + DELTAS}
     last = _event({}, finish="stop") + _framed({**_chunk([]), "usage": usage}) + _http_chunk(b"data: [DONE]\n\n")
     return [*frames, last + b"0\r\n\r\n"]

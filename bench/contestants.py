@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 MODEL = "bench"
-_PROMPT = "Write one sentence about rivers, and nothing else."
+PROMPT = "Write one sentence about rivers, and nothing else."
+# As prompts are: lines, quotes and a letter beyond ASCII among them, which a gateway has to decode.
+_PASSAGE = 'The ferry at Köln was late again.\n"It will come," said the man with the lamp, "when the water is calm."\n'
 
 
 class Running(NamedTuple):
@@ -30,15 +32,20 @@ class Contestant(NamedTuple):
     start: Callable[[int, Path], AbstractContextManager[Running]]
 
 
-def request_text(running: Running, *, streamed: bool, model: str = MODEL) -> str:
+def request_text(running: Running, *, streamed: bool, prompt: str = PROMPT, model: str = MODEL) -> str:
     """The whole HTTP request, ready for the socket."""
-    return head_text(running, body := body_text(streamed=streamed, model=model)) + body
+    return head_text(running, body := body_text(streamed=streamed, prompt=prompt, model=model)) + body
 
 
-def body_text(*, streamed: bool, model: str = MODEL) -> str:
-    """The chat request: about 120 bytes, as a short question is."""
-    chat = {"model": model, "messages": [{"role": "user", "content": _PROMPT}], "max_tokens": 64}
+def body_text(*, streamed: bool, prompt: str = PROMPT, model: str = MODEL) -> str:
+    """The chat request: about 120 bytes with the prompt that is a short question."""
+    chat = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 64}
     return json.dumps({**chat, "stream": True} if streamed else chat, separators=(",", ":"))
+
+
+def long_prompt(size: int) -> str:
+    """A prompt that takes about ``size`` bytes in the request."""
+    return _PASSAGE * (size // len(json.dumps(_PASSAGE))) + PROMPT
 
 
 def head_text(running: Running, body: str) -> str:

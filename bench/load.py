@@ -43,15 +43,17 @@ class Job(NamedTuple):
 
 
 class Connection:
-    """One connection: when its request left, when the first event came, and the answer so far."""
+    """One connection: when its request left, what of it is still to be sent, when the first event came, and the answer
+    so far."""
 
-    __slots__ = ("first_at", "pieces", "sent_at", "sock")
+    __slots__ = ("first_at", "pieces", "sent_at", "sock", "unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.sent_at = 0
         self.first_at = 0
         self.pieces: list[bytes] = []
+        self.unsent = memoryview(b"")
 
 
 class WrongAnswer(Exception):
@@ -88,8 +90,11 @@ class Load:
         self.busy = len(by_fd)
         give_up = self.end_at + int(_DRAIN_S * 1e9)
         while self.busy:
-            for fd, _ in self._poll.poll(1.0):
-                self._feed(by_fd[fd])
+            for fd, events in self._poll.poll(1.0):
+                if events & select.EPOLLOUT:
+                    self._send_rest(by_fd[fd])
+                if events != select.EPOLLOUT:
+                    self._feed(by_fd[fd])
             if time.perf_counter_ns() > give_up:
                 raise WrongAnswer(f"{self.busy} answers still open {_DRAIN_S:.0f} s after the end")
         return self._result()
@@ -103,8 +108,16 @@ class Load:
     def _send(self, connection: Connection, now: int) -> None:
         connection.sent_at = now
         connection.first_at = 0
-        connection.sock.send(self.request)
         self.sent += 1
+        done = connection.sock.send(self.request)
+        if done < len(self.request):
+            connection.unsent = memoryview(self.request)[done:]
+            self._poll.modify(connection.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+
+    def _send_rest(self, connection: Connection) -> None:
+        connection.unsent = connection.unsent[connection.sock.send(connection.unsent) :]
+        if not connection.unsent:
+            self._poll.modify(connection.sock.fileno(), select.EPOLLIN)
 
     def _done(self, connection: Connection) -> None:
         now = time.perf_counter_ns()

@@ -29,20 +29,53 @@ class Target(NamedTuple):
 
 
 TARGETS = (
-    Target("plain_c32_vs_nginx", at_least=0.2),
-    Target("plain_c32_vs_litellm", at_least=60),
-    Target("plain_c1_added_p50_ms", at_most=0.4),
+    Target("plain_c32_vs_nginx", at_least=0.33),
+    Target("plain_c32_vs_litellm", at_least=120),
+    Target("plain_c32_vs_portkey", at_least=8),
+    Target("plain_c1_added_p50_ms", at_most=0.2),
+    Target("plain_c1_added_p99_ms", at_most=1),
+    Target("stream_chunks_vs_nginx", at_least=0.25),
+    Target("stream_chunks_vs_litellm", at_least=100),
+    Target("stream_chunks_vs_portkey", at_least=5),
+    Target("stream_c1_added_first_byte_p50_ms", at_most=0.3),
+    Target("stall_free_vs_direct", at_least=0.75),
+    Target("long_prompt_vs_nginx", at_least=0.5),
+    Target("growth_cpu_many_apps_vs_1", at_most=1.05),
+    Target("growth_per_s_many_apps_vs_1", at_least=0.95),
+    Target("two_workers_plain_cpu_vs_one", at_most=1.1),
+    Target("two_workers_stream_cpu_vs_one", at_most=1.1),
+    Target("idle_worker_rss_mib", at_most=60),
+    Target("start_to_ready_ms", at_most=500),
+    Target("version_ms", at_most=100),
+    Target("engine_c1_vs_bare", at_least=0.97),
+    Target("engine_c8_vs_bare", at_least=0.95),
+    Target("engine_c16_vs_bare", at_least=0.95),
+    Target("engine_ttft_warm_vs_cold", at_most=0.5),
+    Target("engine_gap_growth_long_prompt", at_most=2),
 )
 
 
-def build(measured: Measured, plan: Plan, machine: dict[str, Any]) -> dict[str, Any]:
+class Further(NamedTuple):
+    """What the further measures gave (bench.measures): figures by measure, ratios, why some are None, and readings of
+    the machine."""
+
+    figures: dict[str, Any]
+    ratios: dict[str, float | None]
+    null_because: dict[str, str]
+    readings: list[Measurement]
+
+
+NOTHING = Further({}, {}, {}, [])
+
+
+def build(measured: Measured, plan: Plan, machine: dict[str, Any], further: Further = NOTHING) -> dict[str, Any]:
     """The whole result, as bench/results/latest.json holds it."""
-    medians = {
-        name: {scenario: summarised(samples) for scenario, samples in by_scenario.items() if samples}
-        for name, by_scenario in measured.samples.items()
-    }
-    ratios = _ratios(medians)
+    medians = medians_of(measured)
+    own = _ratios(medians)
+    because = {name: _reason(name, measured.absent) for name, value in own.items() if value is None}
+    ratios = own | further.ratios
     every = [one for rows in measured.samples.values() for samples in rows.values() for one in samples]
+    every += further.readings
     quiet = too_loaded(float(machine["load_average_1m"]), [s["foreign"] for s in every], [s["steal"] for s in every])
     return {
         "machine": machine,
@@ -51,9 +84,18 @@ def build(measured: Measured, plan: Plan, machine: dict[str, Any]) -> dict[str, 
         "absent": measured.absent,
         "medians": medians,
         "ratios": ratios,
-        "null_because": {name: _reason(name, measured.absent) for name, value in ratios.items() if value is None},
+        "measures": further.figures,
+        "null_because": because | further.null_because,
         "too_loaded": quiet,
         "verdict": None if quiet else _verdict(ratios),
+    }
+
+
+def medians_of(measured: Measured) -> dict[str, Any]:
+    """Every figure of every contestant and scenario, summarised."""
+    return {
+        name: {scenario: summarised(samples) for scenario, samples in by_scenario.items() if samples}
+        for name, by_scenario in measured.samples.items()
     }
 
 
@@ -87,7 +129,8 @@ def _ratios(medians: dict[str, Any]) -> dict[str, float | None]:
             with_it = _median(medians, name, scenario_name, key)
             direct = _median(medians, "direct", scenario_name, key)
             ratios[prefix + label] = None if with_it is None or direct is None else round((with_it - direct) / 1e3, 4)
-    ratios["stream_chunks_vs_nginx"] = ratios["stream_chunks_c32_vs_nginx"]
+    for peer in PEERS:
+        ratios[f"stream_chunks_vs_{peer}"] = ratios[f"stream_chunks_c32_vs_{peer}"]
     return ratios
 
 
@@ -107,7 +150,7 @@ def _median(medians: dict[str, Any], name: str, scenario: str, key: str) -> floa
 def _verdict(ratios: dict[str, float | None]) -> dict[str, str]:
     verdict = {}
     for target in TARGETS:
-        value = ratios[target.ratio]
+        value = ratios.get(target.ratio)
         told = "not measured" if value is None else ("met" if target.met(value) else "missed")
         verdict[target.ratio] = told
     return verdict
@@ -131,7 +174,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines += ["| ratio or difference | value |", "|---|--:|"]
     for name, value in result["ratios"].items():
         lines.append(f"| {name} | {'null' if value is None else f'{value:.3g}'} |")
-    lines += ["", *_absent_lines(result), *_verdict_lines(result)]
+    lines += ["", *_absent_lines(result), "", *_verdict_lines(result)]
     return "\n".join(lines) + "\n"
 
 
@@ -156,11 +199,21 @@ def _cell(summary: dict[str, float] | None) -> str:
 
 
 def _absent_lines(result: dict[str, Any]) -> list[str]:
-    return [f"Absent: {name}: {reason}" for name, reason in result["absent"].items()]
+    """Why what is null is null, the names with one reason together."""
+    names: dict[str, list[str]] = {}
+    for name, reason in result["null_because"].items():
+        names.setdefault(reason, []).append(name)
+    absent = [f"Absent: {name}: {reason}" for name, reason in result["absent"].items()]
+    return [*absent, *(f"Null, {reason}: {', '.join(each)}." for reason, each in names.items())]
 
 
 def _verdict_lines(result: dict[str, Any]) -> list[str]:
     if result["too_loaded"]:
         return [f"No verdict, the figures are provisional: {result['too_loaded']}."]
     told = result["verdict"]
-    return [f"Target {target.ratio} {target.text()}: {told[target.ratio]}." for target in TARGETS]
+    lines = ["| target | value | |", "|---|--:|---|"]
+    for target in TARGETS:
+        value = result["ratios"].get(target.ratio)
+        shown = "null" if value is None else f"{value:.3g}"
+        lines.append(f"| {target.ratio} {target.text()} | {shown} | {told[target.ratio]} |")
+    return lines

@@ -3,22 +3,23 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.contestants import Contestant, Running, request_text
+from bench.contestants import Contestant, Running, long_prompt, request_text
 from bench.load import Job
 from bench.machine import CpuClock, cpu_clock, shares
 from bench.processes import StartFailed, UpstreamDouble, cpu_ns, family, run_json
 
 
 class Scenario(NamedTuple):
-    """A way of asking."""
+    """A way of asking; ``prompt_bytes`` is what the prompt has beyond a short question."""
 
     name: str
     connections: int
     streamed: bool
+    prompt_bytes: int = 0
 
 
 SCENARIOS = (
@@ -83,18 +84,20 @@ def started(contestants: Sequence[Contestant], upstream: UpstreamDouble, work: P
         yield now
 
 
-def measure(contestants: Sequence[Contestant], plan: Plan, work: Path) -> Measured:
+def measure(
+    contestants: Sequence[Contestant], plan: Plan, work: Path, scenarios: Sequence[Scenario] = SCENARIOS
+) -> Measured:
     """Start everything, run the rounds, stop everything."""
     with UpstreamDouble(work / "upstream.log") as upstream, started(contestants, upstream, work) as now:
         running = now.running
         samples: dict[str, dict[str, list[Measurement]]] = {
-            name: {scenario.name: [] for scenario in SCENARIOS} for name in running
+            name: {scenario.name: [] for scenario in scenarios} for name in running
         }
         order = list(running)
         slow_plan = plan._replace(duration_s=plan.duration_s * _SLOW_TIMES)
         for number in range(plan.rounds):
             say(f"round {number + 1} of {plan.rounds}")
-            for scenario in SCENARIOS:
+            for scenario in scenarios:
                 for name in order:
                     try:
                         sample = sampled(running[name], scenario, slow_plan if name in now.slow else plan, upstream)
@@ -108,20 +111,28 @@ def measure(contestants: Sequence[Contestant], plan: Plan, work: Path) -> Measur
 
 def sampled(running: Running, scenario: Scenario, plan: Plan, upstream: UpstreamDouble) -> Measurement:
     """One measurement, with the CPU time of the server under test and of everything foreign meanwhile."""
+    served = upstream.served()
+    sample, server_ns = watched(running, lambda: _run(running, scenario, plan))
+    passed = upstream.served() - served
+    if passed != sample["sent"]:
+        raise RuntimeError(f"sent {sample['sent']:.0f} requests, the upstream answered {passed}")
+    sample["cpu_us_per_request"] = server_ns / 1e3 / max(1, sample["sent"])
+    return sample
+
+
+def watched(running: Running, run: Callable[[], Measurement]) -> tuple[Measurement, int]:
+    """What ``run`` measures, with the shares of the CPU that others took meanwhile as ``foreign`` and ``steal``; and
+    the CPU time in nanoseconds of the server under test."""
     pids = [] if running.pid is None else family(running.pid)
-    served, before = upstream.served(), cpu_clock()
+    before = cpu_clock()
     ours, server, load = cpu_ns(family(os.getpid())), cpu_ns(pids), _ended_children_s()
-    sample = _run(running, scenario, plan)
+    sample = run()
     server = cpu_ns(pids) - server
     ours = cpu_ns(family(os.getpid())) - ours
     load = _ended_children_s() - load
     after: CpuClock = cpu_clock()
-    passed = upstream.served() - served
-    if passed != sample["sent"]:
-        raise RuntimeError(f"sent {sample['sent']:.0f} requests, the upstream answered {passed}")
     sample["foreign"], sample["steal"] = shares(before, after, ours + int(load * 1e9))
-    sample["cpu_us_per_request"] = server / 1e3 / max(1, sample["sent"])
-    return sample
+    return sample, server
 
 
 def _ended_children_s() -> float:
@@ -134,7 +145,7 @@ def _run(running: Running, scenario: Scenario, plan: Plan) -> Measurement:
     job = Job(
         host="127.0.0.1",
         port=running.port,
-        request=request_text(running, streamed=scenario.streamed),
+        request=request_text(running, streamed=scenario.streamed, prompt=long_prompt(scenario.prompt_bytes)),
         connections=scenario.connections,
         duration_s=plan.duration_s,
         warmup_s=plan.warmup_s,

@@ -13,22 +13,27 @@ import socket
 import sys
 import time
 
-from bench.answers import PACE_S, PACED_MODEL, plain_answer, stream_frames, stream_head
+from bench.answers import BLANK_STAMP, PACE_S, PACED, STAMP, plain_answer, stream_frames, stream_head
 
 _PLAIN = plain_answer()
 _HEAD = stream_head()
 _FRAMES = stream_frames()
-_PACED = PACED_MODEL.encode()
+_PACED = PACED.encode()
+_PACED_FRAMES = stream_frames(stamped=True)
+# What is asked for stands at the start or at the end of a long request.
+_LOOKED_AT = 2048
 
 
 class Connection:
-    """One kept-alive client: the bytes not yet understood, and the next frame of an open stream."""
+    """One kept-alive client: what came of the next request and how much is missing at least, and the next frame of an
+    open stream."""
 
-    __slots__ = ("buffer", "next_frame", "sock")
+    __slots__ = ("missing", "next_frame", "pieces", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.buffer = b""
+        self.pieces: list[bytes] = []
+        self.missing = 0
         self.next_frame = 0
 
 
@@ -63,7 +68,7 @@ class Upstream:
                 else:
                     self._readable(self.connections[fd])
             if self.fast:
-                self.fast = [connection for connection in self.fast if self._send_frame(connection)]
+                self.fast = [one for one in self.fast if self._send_frame(one, _FRAMES[one.next_frame])]
             if self.paced:
                 self._send_due()
 
@@ -97,16 +102,26 @@ class Upstream:
         if not data:
             self._close(connection)
             return
-        if connection.buffer:
-            data = connection.buffer + data
+        if connection.pieces:
+            connection.pieces.append(data)
+            connection.missing -= len(data)
+            if connection.missing > 0:
+                return
+            data = b"".join(connection.pieces)
+            connection.pieces.clear()
         size = request_size(data)
         if size is None or size > len(data):
-            connection.buffer = data
+            connection.pieces.append(data)
+            connection.missing = 1 if size is None else size - len(data)
             return
-        connection.buffer = data[size:]
+        if size < len(data):
+            connection.pieces.append(data[size:])
+            connection.missing = 1
         self._answer(connection, data[:size])
 
     def _answer(self, connection: Connection, request: bytes) -> None:
+        if len(request) > 2 * _LOOKED_AT:
+            request = request[:_LOOKED_AT] + request[-_LOOKED_AT:]
         if request.startswith(b"GET"):
             body = json.dumps(self.served).encode()
             self._send(connection, b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
@@ -128,9 +143,9 @@ class Upstream:
         except OSError:
             self._close(connection)
 
-    def _send_frame(self, connection: Connection) -> bool:
+    def _send_frame(self, connection: Connection, frame: bytes) -> bool:
         try:
-            connection.sock.send(_FRAMES[connection.next_frame])
+            connection.sock.send(frame)
         except BlockingIOError:
             return True
         except OSError:
@@ -143,7 +158,8 @@ class Upstream:
         now = time.monotonic()
         while self.paced and self.paced[0][0] <= now:
             due, key, connection = self.paced[0]
-            if self._send_frame(connection):
+            stamp = STAMP + b"%019d" % time.monotonic_ns()
+            if self._send_frame(connection, _PACED_FRAMES[connection.next_frame].replace(BLANK_STAMP, stamp)):
                 heapq.heapreplace(self.paced, (due + PACE_S, key, connection))
             else:
                 heapq.heappop(self.paced)

@@ -1,4 +1,8 @@
-"""nginx as a bare reverse proxy: one worker, kept-alive upstream connections, no logging, buffering off."""
+"""nginx as a bare reverse proxy: one worker, kept-alive upstream connections, no logging, no buffering of answers.
+
+Requests up to 1 MiB are held in memory: by default it writes a long prompt to a file, which is slower. So is
+passing a request on in pieces.
+"""
 
 import os
 import shutil
@@ -15,7 +19,7 @@ daemon off;
 worker_processes 1;
 pid {work}/nginx.pid;
 error_log stderr error;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 16384; }}
 http {{
   access_log off;
   tcp_nodelay on;
@@ -37,6 +41,7 @@ http {{
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_buffering off;
+      client_body_buffer_size 1m;
     }}
   }}
 }}

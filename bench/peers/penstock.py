@@ -1,9 +1,9 @@
-"""Penstock as an operator runs it: ``penstock serve`` with authentication and journal on, one gateway worker."""
+"""Penstock as an operator runs it: ``penstock serve``, one worker; authentication, limits, budgets and ledger on."""
 
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -23,24 +23,37 @@ base_url = "http://127.0.0.1:{upstream}/v1"
 id = "{model}"
 targets = [{{ provider = "double", model = "{model}" }}]
 """
+# A limit of each kind and a budget on every key and every app, all of them far away.
+LIMITED = 'price = { input = "0.15", output = "0.60", cached_input = "0.075" }\n' + "".join(
+    f"""\
+[[limit]]
+scope = "{scope}"
+requests_per_minute = 500000000
+tokens_per_minute = 900000000000
+concurrent_requests = 100000
+[[budget]]
+scope = "{scope}"
+period = "month"
+amount = "900000000"
+"""
+    for scope in ("key", "app")
+)
 _PLAN = "heroku-inference:standard"
 
 
 @contextmanager
-def start(upstream_port: int, work: Path, *, extra: str = "") -> Iterator[Running]:
+def start(
+    upstream_port: int, work: Path, *, extra: str = LIMITED, environ: Mapping[str, str] | None = None
+) -> Iterator[Running]:
     """Serve from a scratch home, provision an app as a user does, and use the key that it gets. ``extra`` is more of
-    penstock.toml, which the model's row comes before."""
+    penstock.toml, which the model's row comes before, and ``environ`` more of its environment.
+
+    A database that lies in the work folder's ``home`` already is the one that is served."""
     home = work / "home"
     home.mkdir(parents=True, exist_ok=True)
     config = home / "penstock.toml"
     config.write_text(_CONFIG.format(upstream=upstream_port, model=MODEL) + extra)
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")} | {
-        "PENSTOCK_HOME": str(home),
-        "PENSTOCK_CONFIG": str(config),
-        "PENSTOCK_ENGINE_ENABLED": "false",
-        "PENSTOCK_GATEWAY_PORT": "0",
-        "PENSTOCK_CONTROL_PORT": "0",
-    }
+    env = environment(home, config) | dict(environ or {})
     ready = home / "run" / "ready.json"
     with Server([sys.executable, "-m", "penstock", "serve"], work / "penstock.log", env=env) as server:
         server.wait_ready(ready.exists, 60)
@@ -48,6 +61,17 @@ def start(upstream_port: int, work: Path, *, extra: str = "") -> Iterator[Runnin
         key = _provision(_port(addresses["control"]), (home / "tokens" / "operator").read_text().strip())
         headers = {"authorization": f"Bearer {key}"}
         yield Running(_port(addresses["gateway"]), "/v1/chat/completions", headers, version("penstock"), server.pid)
+
+
+def environment(home: Path, config: Path) -> dict[str, str]:
+    """For a server on free ports, without its embedded model and without what this shell sets for others."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")} | {
+        "PENSTOCK_HOME": str(home),
+        "PENSTOCK_CONFIG": str(config),
+        "PENSTOCK_ENGINE_ENABLED": "false",
+        "PENSTOCK_GATEWAY_PORT": "0",
+        "PENSTOCK_CONTROL_PORT": "0",
+    }
 
 
 def _port(url: str) -> int:
