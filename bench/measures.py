@@ -6,16 +6,17 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from bench import comparisons, engine, rounds, stalls, startup
 from bench.outcome import Outcome
-from bench.processes import StartFailed
 from bench.report import Further
 
 
@@ -58,6 +59,7 @@ ALL: tuple[Measure, ...] = (
     Measure("engine", engine.RATIOS, engine.measure, None),
 )
 LEFT_OUT = "left out of a quick run"
+NO_TIME = "left out of a quick run that had taken too long already"
 NOT_ASKED = "left out of this run (--measures)"
 
 
@@ -67,8 +69,16 @@ def told_of_quick() -> str:
     return f"quick: 3 short rounds, shorter {' and '.join(short)}; left out: {', '.join(out)}"
 
 
-def take(work: Path, *, quick: bool, names: Iterable[str] | None = None, every: Iterable[Measure] = ALL) -> Further:
-    """Take them in turn. One that cannot be taken leaves its ratios None and its reason behind, and the next begins."""
+def take(
+    work: Path,
+    *,
+    quick: bool,
+    names: Iterable[str] | None = None,
+    every: Iterable[Measure] = ALL,
+    until: float = math.inf,
+) -> Further:
+    """Take them in turn. One that cannot be taken leaves its ratios None and its reason behind, and the next begins;
+    after ``until`` of the monotonic clock none does."""
     wanted = None if names is None else set(names)
     taken = Further({}, {}, {}, [])
     for measure in every:
@@ -77,13 +87,15 @@ def take(work: Path, *, quick: bool, names: Iterable[str] | None = None, every: 
             _without(taken, measure, NOT_ASKED)
         elif run is None:
             _without(taken, measure, LEFT_OUT)
+        elif time.monotonic() > until:
+            _without(taken, measure, NO_TIME)
         else:
             rounds.say(f"measure: {measure.name}")
             folder = work / f"measure-{measure.name}"
             folder.mkdir(parents=True)
             try:
                 _add(taken, measure, run(folder))
-            except (StartFailed, RuntimeError, OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - what else was measured is not lost by it
                 rounds.say(f"{measure.name} could not be taken: {error}")
                 _without(taken, measure, f"{type(error).__name__}: {error}"[:400])
     return taken

@@ -95,7 +95,7 @@ def _latency(title: str, medians: dict[str, Any], scenario: str) -> Curves:
 
 def _streams(result: dict[str, Any]) -> list[Bars | Curves]:
     medians = result["medians"]
-    stall_free = result.get("measures", {}).get("stall_free", {}).get("carried", {})
+    stall_free = _measure(result, "stall_free").get("carried", {})
     return [
         _bars("1 connection, without pauses", "deltas/s, log scale", medians, ("stream_c1", "chunks_per_s")),
         _bars("32 connections", "deltas/s, log scale", medians, ("stream_c32", "chunks_per_s")),
@@ -108,9 +108,14 @@ def _streams(result: dict[str, Any]) -> list[Bars | Curves]:
     ]
 
 
+def _measure(result: dict[str, Any], name: str) -> dict[str, Any]:
+    """The figures of a further measure; empty where it was not taken."""
+    return result.get("measures", {}).get(name) or {}
+
+
 def _growth(result: dict[str, Any]) -> list[Bars | Curves]:
     """Curves over the number of apps."""
-    sizes = result.get("measures", {}).get("growth", {}).get("sizes", {})
+    sizes = _measure(result, "growth").get("sizes", {})
     if len(sizes) < 2:
         return []
     apps = sorted(int(size) for size in sizes)

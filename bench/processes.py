@@ -130,10 +130,16 @@ def answers(port: int, path: str = "/") -> bool:
 
 
 def run_json(module: str, job: Mapping[str, Any], *, timeout_s: float) -> dict[str, Any]:
-    """Run ``python -m module`` with a job on standard input; its JSON answer. Raises RuntimeError on an error."""
+    """Run ``python -m module`` with a job on standard input; its JSON answer. Raises RuntimeError on an error or after
+    ``timeout_s`` seconds."""
     argv = [sys.executable, "-m", module]
     text = json.dumps(job)
-    done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=timeout_s, check=False, cwd=ROOT)
+    try:
+        done = subprocess.run(
+            argv, input=text, capture_output=True, text=True, timeout=timeout_s, check=False, cwd=ROOT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{module} gave no result within {timeout_s:.0f} s") from error
     if not done.stdout.strip():
         raise RuntimeError(f"{module} failed: {done.stderr.strip()[-400:]}")
     result: dict[str, Any] = json.loads(done.stdout)

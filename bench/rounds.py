@@ -44,7 +44,7 @@ class Plan(NamedTuple):
 
 
 FULL = Plan(rounds=5, duration_s=3.0, warmup_s=0.5)
-QUICK = Plan(rounds=3, duration_s=0.8, warmup_s=0.2)
+QUICK = Plan(rounds=3, duration_s=0.7, warmup_s=0.1)
 
 Measurement = dict[str, float]
 

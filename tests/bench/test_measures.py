@@ -7,7 +7,7 @@ import pytest
 
 from bench.dialogue import Answer, Bare, Through
 from bench.engine import RATIOS, gaps
-from bench.measures import ALL, LEFT_OUT, Measure, take, told_of_quick
+from bench.measures import ALL, LEFT_OUT, NO_TIME, Measure, take, told_of_quick
 from bench.outcome import Outcome, quotient
 from bench.processes import StartFailed
 from bench.report import TARGETS, build, markdown
@@ -92,6 +92,11 @@ def test_a_measure_that_was_not_asked_for_is_null(tmp_path: Path) -> None:
     taken = take(tmp_path, quick=False, names=["growth"], every=MEASURES)
     assert taken.ratios["engine_c1_vs_bare"] is None
     assert "--measures" in taken.null_because["engine_c1_vs_bare"]
+
+
+def test_a_measure_that_would_begin_too_late_is_left_out(tmp_path: Path) -> None:
+    taken = take(tmp_path, quick=True, every=MEASURES, until=0.0)
+    assert taken.null_because["growth_cpu_many_apps_vs_1"] == NO_TIME
 
 
 def test_a_quotient_with_a_missing_side_is_missing() -> None:
