@@ -116,10 +116,18 @@ async def ask(
     """One answer. ``seen`` is called with the time of each piece. Raises RuntimeError when it is refused."""
     messages = [{"role": "system", "content": system}] if system else []
     request = await side.request([*messages, {"role": "user", "content": question}], tokens)
+    try:
+        async with asyncio.timeout(_LONGEST_S):
+            return await _answer(side, request, seen)
+    except TimeoutError:
+        raise RuntimeError(f"no whole answer within {_LONGEST_S:.0f} s") from None
+
+
+async def _answer(side: Side, request: bytes, seen: Callable[[float], None] | None) -> Answer:
     times: list[float] = []
     told = 0
-    async with asyncio.timeout(_LONGEST_S):
-        reader, writer = await side.connect()
+    reader, writer = await side.connect()
+    try:
         sent_at = time.monotonic()
         writer.write(request)
         async for event in _events(reader):
@@ -129,7 +137,8 @@ async def ask(
                 if seen is not None:
                     seen(times[-1])
             told = told if piece.tokens is None else piece.tokens
-    writer.close()
+    finally:
+        writer.close()
     if not times or not told:
         raise RuntimeError(f"an answer of {len(times)} pieces and {told} tokens")
     return Answer(sent_at, times, told)
