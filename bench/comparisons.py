@@ -14,6 +14,9 @@ from bench.peers import penstock
 LONG_PROMPT = rounds.Scenario("long_prompt_c8", 8, streamed=False, prompt_bytes=400_000)
 PLAIN = rounds.SCENARIOS[1]
 STREAM = rounds.SCENARIOS[3]
+SPREAD = PLAIN._replace(name="plain_c32_many_keys", spread=True)
+# So many apps are asked in turn where all are not the same one.
+_ASKED = 1_000
 SIZES = (1, 1_000, 10_000, 100_000)
 
 
@@ -26,9 +29,10 @@ def long_prompts(plan: rounds.Plan, work: Path) -> Outcome:
 
 
 def growth(plan: rounds.Plan, work: Path, sizes: Sequence[int] = SIZES) -> Outcome:
-    """Plain requests to servers whose databases hold so many apps, with two keys each."""
+    """Plain requests to servers whose databases hold so many apps, with two keys each: with one key, and with the keys
+    of 1,000 apps in turn, where there are as many."""
     contestants = [Contestant(str(apps), partial(_grown, apps=apps)) for apps in sizes]
-    medians, measured = _medians(contestants, plan, work, [PLAIN])
+    medians, measured = _medians(contestants, plan, work, [PLAIN, SPREAD])
     taken = {
         name: {key: rows[PLAIN.name][key]["median"] for key in ("cpu_us_per_request", "per_s", "p50_us")}
         for name, rows in medians.items()
@@ -39,6 +43,8 @@ def growth(plan: rounds.Plan, work: Path, sizes: Sequence[int] = SIZES) -> Outco
         "growth_cpu_many_apps_vs_1": quotient(many.get("cpu_us_per_request"), few.get("cpu_us_per_request")),
         "growth_per_s_many_apps_vs_1": quotient(many.get("per_s"), few.get("per_s")),
     }
+    one_key, many_keys = (_figure(medians, str(sizes[-1]), each, "cpu_us_per_request") for each in (PLAIN, SPREAD))
+    ratios["many_keys_cpu_vs_one_key"] = quotient(many_keys, one_key)
     return _outcome({"sizes": taken, "medians": medians}, ratios, measured)
 
 
@@ -65,11 +71,16 @@ def _grown(upstream_port: int, work: Path, *, apps: int) -> Iterator[Running]:
 
     home = work / "home"
     home.mkdir(parents=True)
+    keys: list[str] = []
     if apps > 1:
         rounds.say(f"filling a database with {apps:,} apps and {2 * apps:,} keys")
-        Installation(home / "penstock.db", home, apps=apps - 1).db.close()
+        filled = Installation(home / "penstock.db", home, apps=apps - 1)
+        filled.db.close()
+        # Those of every second app are on the plan with all models.
+        keys = [filled.secrets.get(f"INFERENCE-{number:06d}", "") for number in range(1, 2 * _ASKED, 2)]
     with penstock.start(upstream_port, work) as running:
-        yield running
+        own = running.headers["authorization"].removeprefix("Bearer ")
+        yield running._replace(keys=(own, *filter(None, keys)))
 
 
 def _medians(

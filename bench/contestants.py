@@ -13,13 +13,15 @@ _PASSAGE = 'The ferry at Köln was late again.\n"It will come," said the man wit
 
 
 class Running(NamedTuple):
-    """A started contestant: where and how to ask it, and whose CPU time it costs."""
+    """A started contestant: where and how to ask it, and whose CPU time it costs; ``keys`` are more
+    than the one in the headers, for scenarios that ask as many apps."""
 
     port: int
     path: str
     headers: Mapping[str, str]
     version: str
     pid: int | None = None
+    keys: tuple[str, ...] = ()
 
 
 class Contestant(NamedTuple):

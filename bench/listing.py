@@ -37,6 +37,7 @@ TARGET = 2.0
 # Of the apps, a member owns these many and shares as many again.
 _OWN = 20
 _BATCH = 20_000
+_SECRETS = 8_000
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 # Tables that have one row, whatever the size of the installation.
 SINGLE = ("key_revision",)
@@ -63,6 +64,8 @@ class Installation:
         context = ControlContext(gateway_url="http://gateway", catalogue=catalogue, version="0")
         self._routes = {f"{route.method} {route.path}": route for route in routes(self.stores, context)}
         self.apps = apps
+        self.secrets: dict[str, str] = {}
+        """By attachment, the keys of the first apps."""
         roles = {"owner": Role.OWNER, "member": Role.MEMBER, "busy": Role.MEMBER}
         self.people = {who: self.stores.operators.add(f"{who}@example.com", role=role) for who, role in roles.items()}
         self._fill()
@@ -138,6 +141,8 @@ class Installation:
     def _key(self, attachment: str) -> dict[str, Any]:
         secret, id_ = new_api_key(), new_id()
         sealed = self.db.sealer.seal(secret, bound_to=id_)
+        if len(self.secrets) < _SECRETS:
+            self.secrets[attachment] = secret
         hashed = {"prefix": secret[:12], "hash": secret_hash(secret), "sealed": sealed}
         return {"id": id_, "attachment_id": attachment, "extra": False, "created_at": _AT} | hashed
 

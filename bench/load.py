@@ -10,6 +10,8 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Sequence
+from itertools import cycle
 from typing import NamedTuple
 
 from bench.answers import DELTA_MARK, DELTAS, PLAIN_MARK
@@ -31,7 +33,10 @@ SHARES = {
 
 
 class Job(NamedTuple):
-    """One measurement: ``request`` is the whole request as text, ``duration_s`` counts after ``warmup_s``."""
+    """One measurement: ``request`` is the whole request as text, ``duration_s`` counts after ``warmup_s``.
+
+    ``keys`` are sent in turn in place of the first of them, which stands in the request; all are of one length.
+    """
 
     host: str
     port: int
@@ -40,6 +45,7 @@ class Job(NamedTuple):
     duration_s: float
     warmup_s: float
     streamed: bool
+    keys: Sequence[str] = ()
 
 
 class Connection:
@@ -65,7 +71,9 @@ class Load:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.request = job.request.encode()
+        keys = [key.encode() for key in job.keys]
+        request = job.request.encode()
+        self.requests = cycle([request.replace(keys[0], key, 1) for key in keys] or [request])
         self.latencies: list[int] = []
         self.first_bytes: list[int] = []
         self.sent = 0
@@ -109,9 +117,10 @@ class Load:
         connection.sent_at = now
         connection.first_at = 0
         self.sent += 1
-        done = connection.sock.send(self.request)
-        if done < len(self.request):
-            connection.unsent = memoryview(self.request)[done:]
+        request = next(self.requests)
+        done = connection.sock.send(request)
+        if done < len(request):
+            connection.unsent = memoryview(request)[done:]
             self._poll.modify(connection.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
     def _send_rest(self, connection: Connection) -> None:

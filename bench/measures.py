@@ -52,7 +52,7 @@ ALL: tuple[Measure, ...] = (
     Measure("stall_free", ("stall_free_vs_direct", "stall_free_vs_nginx"), stalls.measure, None),
     Measure(
         "growth",
-        ("growth_cpu_many_apps_vs_1", "growth_per_s_many_apps_vs_1"),
+        ("growth_cpu_many_apps_vs_1", "growth_per_s_many_apps_vs_1", "many_keys_cpu_vs_one_key"),
         lambda work: comparisons.growth(rounds.FULL, work),
         None,
     ),

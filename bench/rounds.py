@@ -14,12 +14,14 @@ from bench.processes import StartFailed, UpstreamDouble, cpu_ns, family, run_jso
 
 
 class Scenario(NamedTuple):
-    """A way of asking; ``prompt_bytes`` is what the prompt has beyond a short question."""
+    """A way of asking; ``prompt_bytes`` is what the prompt has beyond a short question, ``spread`` asks with every key
+    of the contestant in turn."""
 
     name: str
     connections: int
     streamed: bool
     prompt_bytes: int = 0
+    spread: bool = False
 
 
 SCENARIOS = (
@@ -150,6 +152,7 @@ def _run(running: Running, scenario: Scenario, plan: Plan) -> Measurement:
         duration_s=plan.duration_s,
         warmup_s=plan.warmup_s,
         streamed=scenario.streamed,
+        keys=running.keys if scenario.spread else (),
     )
     return run_json("bench.load", job._asdict(), timeout_s=plan.duration_s + plan.warmup_s + 40)
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.answers import DELTA_MARK, DELTAS, plain_body
 from bench.contestants import Running, body_text, long_prompt, request_text
-from bench.load import Job, dechunk, stream_is_whole
+from bench.load import Job, Load, dechunk, stream_is_whole
 from bench.machine import too_loaded
 from bench.processes import UpstreamDouble, http, run_json
 from bench.report import TARGETS, build, markdown
@@ -71,6 +71,13 @@ def test_a_prompt_of_100_000_tokens_is_sent_whole_and_answered(upstream: Upstrea
     told = run_json("bench.load", long_job._asdict(), timeout_s=30)
     assert told["sent"] == upstream.served()
     assert told["answers"] > 0
+
+
+def test_the_keys_of_a_job_are_sent_in_turn_in_the_place_of_the_first() -> None:
+    request = request_text(Running(1, PATH, {"authorization": "Bearer one"}, ""), streamed=False)
+    load = Load(Job("127.0.0.1", 1, request, 1, duration_s=1, warmup_s=0, streamed=False, keys=("one", "two")))
+    sent = [next(load.requests).decode() for _ in range(3)]
+    assert sent == [request, request.replace("Bearer one", "Bearer two"), request]
 
 
 def test_the_load_generator_refuses_an_answer_that_is_not_the_one_asked_for() -> None:
