@@ -53,8 +53,8 @@ types: $(VENV)/.dev ## mypy --strict
 
 check: lint types test ## Everything that CI runs
 
-bench: $(VENV)/.dev ## Measure against an upstream double, nginx and other gateways
-	$(PY) -m bench $(ARGS)
+bench: $(VENV)/.dev $(WITH_NATIVE) ## Measure against an upstream double, nginx and other gateways; NATIVE=1 a compiled server
+	$(if $(NATIVE),PYTHONPATH=$(CURDIR)/$(NATIVE_FOLDER)) $(PY) -m bench $(ARGS)
 
 setup: $(VENV)/.dev $(NODE_SDK) $(HEROKU_CLI) ## Install everything, run nothing
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -60,7 +61,7 @@ def start(
         addresses = json.loads(ready.read_text())
         key = _provision(_port(addresses["control"]), (home / "tokens" / "operator").read_text().strip())
         headers = {"authorization": f"Bearer {key}"}
-        yield Running(_port(addresses["gateway"]), "/v1/chat/completions", headers, version("penstock"), server.pid)
+        yield Running(_port(addresses["gateway"]), "/v1/chat/completions", headers, _version(), server.pid)
 
 
 def environment(home: Path, config: Path) -> dict[str, str]:
@@ -72,6 +73,13 @@ def environment(home: Path, config: Path) -> dict[str, str]:
         "PENSTOCK_GATEWAY_PORT": "0",
         "PENSTOCK_CONTROL_PORT": "0",
     }
+
+
+def _version() -> str:
+    """With a word where the hot modules are compiled, as in a tree of scripts/native.py that PYTHONPATH names."""
+    found = find_spec("penstock")
+    compiled = found is not None and found.origin is not None and Path(found.origin).with_name("compiled.txt").exists()
+    return version("penstock") + (" compiled" if compiled else "")
 
 
 def _port(url: str) -> int:
