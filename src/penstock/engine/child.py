@@ -57,7 +57,7 @@ def main() -> None:
     die_with(boot.parent)
     started = time.monotonic()
     try:
-        server = _load(boot)
+        _server = _load(boot)  # serves as long as it is held; its destructor may wait for ever
     except Exception as error:  # noqa: BLE001 - whatever the native engine raises becomes one line for the operator
         _say(answer, Ready(error=_one_line(error)))
         os._exit(1)
@@ -68,7 +68,6 @@ def main() -> None:
     # A regular exit with a request in flight aborts in native code (rc 134), so leave without destructors.
     with contextlib.suppress(OSError):
         Path(boot.socket).unlink()
-    del server
     os._exit(0)
 
 
