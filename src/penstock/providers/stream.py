@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import NamedTuple, Self
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from penstock.domain.chat import ChatEvent, Produced
 from penstock.domain.errors import UpstreamError
@@ -11,6 +11,27 @@ from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
 
 _ERROR_BODY_LIMIT = 64 * 1024
+Block = TypeVar("Block")
+Block_co = TypeVar("Block_co", covariant=True)
+
+
+class Source(Protocol[Block_co]):
+    """What a stream reads: a Response, in blocks of bytes, or a library's stream, in its own."""
+
+    async def block(self) -> Block_co:
+        """The next block; an empty one at the end. Raises TransportError."""
+
+    def arrived(self) -> Block_co:
+        """What has come and was not asked for; empty when there is nothing."""
+
+    def begun(self) -> None:
+        """The first event is there."""
+
+    def let_go(self) -> None:
+        """The answer was read to its end."""
+
+    def close(self) -> None:
+        """Hang up on the upstream."""
 
 
 async def error_body(response: Response) -> bytes:
@@ -34,16 +55,16 @@ class Unshown(NamedTuple):
     raw_usage: bytes | None = None
 
 
-class UpstreamStream(ABC):
+class UpstreamStream(ABC, Generic[Block]):
     """Reads blocks of the body and hands out events, all that came before a failure first, then raises UpstreamError.
 
     A dialect fills ``_ready`` and ``_failure`` and sets ``_over`` when nothing more is to be read.
     """
 
-    __slots__ = ("_failure", "_over", "_ready", "_response")
+    __slots__ = ("_failure", "_over", "_ready", "_source")
 
-    def __init__(self, response: Response) -> None:
-        self._response = response
+    def __init__(self, source: Source[Block]) -> None:
+        self._source = source
         self._ready: deque[ChatEvent] = deque()
         self._failure: UpstreamError | None = None
         self._over = False
@@ -53,7 +74,7 @@ class UpstreamStream(ABC):
         """Whether the upstream's own end of a whole answer was seen."""
 
     @abstractmethod
-    def _take(self, block: bytes) -> None:
+    def _take(self, block: Block) -> None:
         """More of the body."""
 
     @abstractmethod
@@ -66,7 +87,7 @@ class UpstreamStream(ABC):
 
     def arrived(self) -> list[ChatEvent]:
         """The events that are here already, for the meter: nobody will read on."""
-        if not self._over and self._failure is None and (block := self._response.arrived()):
+        if not self._over and self._failure is None and (block := self._source.arrived()):
             self._take(block)
         left = self._unshown()
         events = [*self._ready, ChatEvent(b"", left.tokens, left.usage, raw_usage=left.raw_usage)]
@@ -86,7 +107,7 @@ class UpstreamStream(ABC):
                 raise
             message = "The upstream ended without an answer. Try again."
             raise UpstreamError("upstream_closed", message) from None
-        self._response.begun()
+        self._source.begun()
         self._ready.appendleft(first)
 
     def __aiter__(self) -> Self:
@@ -99,7 +120,7 @@ class UpstreamStream(ABC):
             if self._over:
                 raise StopAsyncIteration
             try:
-                block = await self._response.block()
+                block = await self._source.block()
             except TransportError as error:
                 raise faults.from_transport(error) from error
             if block:
@@ -112,6 +133,6 @@ class UpstreamStream(ABC):
     async def aclose(self) -> None:
         """Hang up unless the answer is complete."""
         if self.whole():
-            self._response.let_go()
+            self._source.let_go()
         else:
-            self._response.close()
+            self._source.close()

@@ -39,7 +39,7 @@ class Messages:
         """The request in the vendor's words. Raises PenstockError for what it cannot say."""
         return Call(_PATH, self._headers, wire.body(request))
 
-    def reader(self, request: BoundRequest) -> Reader:
+    def reader(self, request: BoundRequest) -> Reader[bytes]:
         """A new reader of a streamed answer."""
         return MessageReader(show=request.chat.shows_reasoning, credential=self._credential)
 

@@ -99,7 +99,7 @@ class LongtailAdapter:
         choices = Choices(request)
         if not request.chat.stream:
             return Whole(folded(request, choices.whole(answer)))
-        chunks: Any = Chunks(answer, bounds)
+        chunks = Chunks(answer, bounds)
         stream = Translated(chunks, choices, request)
         try:
             await stream.prime(request.produced)
@@ -110,7 +110,7 @@ class LongtailAdapter:
 
 
 class Chunks:
-    """The library's stream as the part of a Response that Translated reads, with chunks for blocks."""
+    """The library's stream as a Source, with its chunks for blocks."""
 
     def __init__(self, answer: Any, bounds: "Bounds") -> None:
         self._answer = answer
@@ -119,15 +119,15 @@ class Chunks:
         self.begun = bounds.begun
 
     async def block(self) -> Any:
-        """The next chunk; empty at the end."""
+        """The next chunk; None at the end."""
         try:
             return await self._next(anext(self._answer))
         except StopAsyncIteration:
-            return b""
+            return None
 
-    def arrived(self) -> bytes:
+    def arrived(self) -> Any:
         """What has come and was not asked for stays in the library."""
-        return b""
+        return None
 
     def let_go(self) -> None:
         """The library closes what has ended."""

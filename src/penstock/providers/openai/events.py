@@ -58,7 +58,7 @@ class _Seen(NamedTuple):
     raw: bytes | None = None
 
 
-class Relay(UpstreamStream):
+class Relay(UpstreamStream[bytes]):
     """The events of a streamed answer. Raises UpstreamError, after all events before it, when the stream holds an error
     or breaks the protocol."""
 

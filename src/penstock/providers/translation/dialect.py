@@ -5,16 +5,18 @@ head, after it, in the middle of the stream, in a 200 with an error in it) is ha
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from penstock.domain.chat import BoundRequest, ChatEvent, EventStream
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
-from penstock.providers.stream import Unshown, UpstreamStream, error_body
+from penstock.providers.stream import Block, Source, Unshown, UpstreamStream, error_body
 from penstock.providers.translation.parts import Frames, Part, Whole, folded
 from penstock.providers.transport import Headers, Transport
+
+Block_contra = TypeVar("Block_contra", contravariant=True)
 
 
 class Call(NamedTuple):
@@ -25,12 +27,12 @@ class Call(NamedTuple):
     body: bytes
 
 
-class Reader(Protocol):
+class Reader(Protocol[Block_contra]):
     """The state of one streamed answer. ``done`` is true once the upstream's own end of a whole answer was seen."""
 
     done: bool
 
-    def feed(self, block: bytes, /) -> Iterable[Part]:
+    def feed(self, block: Block_contra, /) -> Iterable[Part]:
         """The parts that a block of the body completes, lazily: those before a failure come out before it is raised.
         Raises UpstreamError for an error event or a broken protocol."""
 
@@ -46,7 +48,7 @@ class Dialect(Protocol):
     async def call(self, request: BoundRequest, /) -> Call:
         """The request in the vendor's words. Raises PenstockError for what it cannot say."""
 
-    def reader(self, request: BoundRequest, /) -> Reader:
+    def reader(self, request: BoundRequest, /) -> Reader[bytes]:
         """A new reader of a streamed answer."""
 
     def whole(self, request: BoundRequest, body: bytes, /) -> list[Part]:
@@ -99,13 +101,13 @@ class TranslatedAdapter:
         return self._dialect.fault(response.status, response.headers, await error_body(response))
 
 
-class Translated(UpstreamStream):
+class Translated(UpstreamStream[Block]):
     """The events of a streamed answer in our dialect: what arrived together leaves together."""
 
     __slots__ = ("_begun", "_frames", "_raw", "_reader", "_tokens", "_usage")
 
-    def __init__(self, response: Response, reader: Reader, request: BoundRequest) -> None:
-        super().__init__(response)
+    def __init__(self, source: Source[Block], reader: Reader[Block], request: BoundRequest) -> None:
+        super().__init__(source)
         self._reader = reader
         self._frames = Frames(request)
         self._usage: Usage | None = None
@@ -117,7 +119,7 @@ class Translated(UpstreamStream):
         """Whether the reader has seen the vendor's end."""
         return self._reader.done
 
-    def _take(self, block: bytes) -> None:
+    def _take(self, block: Block) -> None:
         self._put(self._reader.feed(block))
 
     def _end(self) -> None:
