@@ -19,7 +19,8 @@ import uvloop
 
 from bench.answers import PLAIN_MARK, plain_answer
 from bench.contestants import MODEL, Running, body_text, request_text
-from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
+from penstock.domain.answer import ChatEvent
+from penstock.domain.chat import BoundRequest, ChatRequest
 from penstock.domain.ids import secret_hash
 from penstock.domain.limits import Budget, LeaseAsk, LeaseGrant, LimitRow, Shared
 from penstock.domain.platform import Principal

@@ -21,17 +21,18 @@ ROOT = Path(__file__).resolve().parent.parent
 # By room. Structs of these modules inherit from domain.value.Value, for the keywords of a class are lost; what is
 # decoded, or needs other keywords, is defined elsewhere (tests/house/test_native.py).
 MODULES = {
-    "domain": ("chain", "money"),
+    "domain": ("answer", "chain", "ids", "money"),
     "gateway": (
         "admit", "authenticate", "dispatch", "endpoints", "pipeline", "ranges", "reply", "route", "snapshot",
         "underway", "wire",
     ),
     "gateway/limits": ("bounds", "governor", "headers"),
-    "gateway/routing": ("attempt", "board", "window"),
+    "gateway/routing": ("attempt", "board", "breaker", "spent", "window"),
     "ledger": ("bundle", "journal", "leases", "slices"),
     "providers": ("accounts", "connection", "sse", "stream", "transport"),
-    "providers/openai": ("adapter", "azure", "events", "request", "usage"),
-    "providers/translation": ("dialect",),
+    "providers/openai": ("adapter", "azure", "events", "messages", "request", "usage"),
+    "providers/outbound": ("endings",),
+    "providers/translation": ("dialect", "fields"),
     "web": ("exchange", "http1", "hub"),
 }  # fmt: skip
 MARK = "compiled.txt"

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
-from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
+from penstock.domain.answer import ChatEvent
+from penstock.domain.chat import BoundRequest, ChatRequest
 from penstock.engine.drivers import EngineSpec
 from penstock.engine.supervised import EngineProcess, new_key, socket_path
 from penstock.engine.weights import LocalModel

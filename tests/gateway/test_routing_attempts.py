@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.domain.answer import EventStream
 from penstock.domain.catalogue import Target
-from penstock.domain.chat import BoundRequest, EventStream
+from penstock.domain.chat import BoundRequest
 from penstock.domain.errors import PenstockError, UpstreamError
 from penstock.domain.usage import Usage
 from penstock.gateway.admit import Tally

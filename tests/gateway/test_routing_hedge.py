@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from penstock.domain.chat import BoundRequest, EventStream
+from penstock.domain.answer import EventStream
+from penstock.domain.chat import BoundRequest
 from penstock.gateway.routing.breaker import BreakerRules
 from penstock.gateway.routing.hedge import HedgeBudget, Race
 from penstock.ledger.records import Settled

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
+from penstock.domain.answer import ChatEvent
+from penstock.domain.chat import BoundRequest, ChatRequest
 from penstock.domain.errors import PenstockError
 from penstock.providers.registry import make_adapter
 from penstock.providers.spec import Bound, Credential, Image, ProviderSpec

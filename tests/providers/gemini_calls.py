@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
+from penstock.domain.answer import ChatEvent
+from penstock.domain.chat import BoundRequest, ChatRequest
 from penstock.domain.errors import PenstockError
 from penstock.providers.gemini.adapter import make
 from penstock.providers.spec import Bound, Credential, Image, ProviderSpec

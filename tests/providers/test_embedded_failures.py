@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock.domain.chat import ChatEvent
+from penstock.domain.answer import ChatEvent
 from penstock.domain.errors import PenstockError, UpstreamError
 from penstock.providers.embedded.adapter import EmbeddedAdapter
 from penstock.providers.transport import Endpoint, Transport

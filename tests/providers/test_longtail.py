@@ -13,8 +13,9 @@ import msgspec
 import pytest
 from openai import OpenAI
 
+from penstock.domain.answer import ChatEvent
 from penstock.domain.catalogue import Timeouts
-from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest
+from penstock.domain.chat import BoundRequest, ChatRequest
 from penstock.domain.errors import PenstockError
 from penstock.domain.usage import Usage
 from penstock.providers.longtail.adapter import Bounds, LibraryError, LongtailAdapter, make

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.domain.chat import ChatEvent
+from penstock.domain.answer import ChatEvent
 from penstock.domain.errors import PenstockError
 from penstock.domain.usage import Usage
 from penstock.providers.openai.events import Manner, Relay

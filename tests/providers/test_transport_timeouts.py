@@ -6,8 +6,9 @@ from typing import TypeVar
 
 import pytest
 
+from penstock.domain.answer import EventStream
 from penstock.domain.catalogue import Timeouts
-from penstock.domain.chat import BoundRequest, ChatRequest, EventStream
+from penstock.domain.chat import BoundRequest, ChatRequest
 from penstock.domain.errors import UpstreamError
 from penstock.providers.openai.adapter import OpenAIAdapter
 from penstock.providers.transport import (

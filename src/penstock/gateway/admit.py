@@ -6,8 +6,9 @@ import time
 from collections import deque
 from typing import TypeVar
 
+from penstock.domain.answer import ChatEvent
 from penstock.domain.catalogue import Catalogue, Model
-from penstock.domain.chat import ChatEvent, ChatRequest
+from penstock.domain.chat import ChatRequest
 from penstock.domain.errors import PenstockError
 from penstock.domain.ledger import INTERRUPTED
 from penstock.domain.money import price_nanos, price_version

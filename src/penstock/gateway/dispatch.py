@@ -10,8 +10,9 @@ from typing import Protocol
 
 import msgspec
 
+from penstock.domain.answer import ChatEvent, EventStream, Produced
 from penstock.domain.catalogue import Model, Target
-from penstock.domain.chat import BoundRequest, ChatEvent, EventStream, Produced
+from penstock.domain.chat import BoundRequest
 from penstock.domain.errors import PenstockError, UpstreamError
 from penstock.domain.ids import new_completion_id
 from penstock.domain.value import Value

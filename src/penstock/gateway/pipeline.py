@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Protocol
 
+from penstock.domain.answer import ChatEvent, Whole
 from penstock.domain.catalogue import Catalogue
-from penstock.domain.chat import ChatEvent
 from penstock.domain.errors import PenstockError
 from penstock.domain.platform import STANDARD_PLAN, Principal
 from penstock.domain.value import Value
@@ -150,6 +150,15 @@ def _kept(contents: Contents | None, principal: Principal, parsed: Parsed, admis
 async def _relay(opened: Opened, admission: Admission, out: Out, kept: Kept | None) -> None:
     """Events to the client; the settlement is written before the last byte, so a whole answer is a settled one."""
     tally = admission.tally
+    if isinstance(opened.events, Whole):
+        event = opened.events.event
+        tally.add(event)
+        await out.begin(opened)
+        if kept is not None:
+            kept.add(event.frame)
+        admission.settle("completed")
+        await out.event(event)
+        return
     async with aclosing(opened.events) as events:
         try:
             async for event in events:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.domain.chat import ChatEvent
+from penstock.domain.answer import ChatEvent
 from penstock.domain.errors import PenstockError
 from penstock.gateway.admit import Admission
 from penstock.gateway.dispatch import Opened
@@ -81,7 +81,7 @@ class Reply:
         if ignored:
             self._headers.append((b"penstock-ignored-params", header_text(", ".join(ignored))))
         if self._stream:
-            await self._start(200, _STREAM)
+            await self._send(self._started(200, _STREAM))
 
     async def event(self, event: ChatEvent) -> None:
         """One event of a stream, or the whole plain answer."""
@@ -108,7 +108,7 @@ class Reply:
 
     async def json(self, status: int, body: bytes) -> None:
         """A whole JSON answer."""
-        await self._start(status, [_JSON, (b"content-length", b"%d" % len(body))])
+        await self._send(self._started(status, [_JSON, (b"content-length", b"%d" % len(body))]))
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def failed(self, error: BaseException) -> None:
@@ -144,11 +144,12 @@ class Reply:
             trail = self._admission.tally.trail
             self._headers += _way(trail.uncalled or (trail.told or attempts[-1]).name, len(attempts))
 
-    async def _start(self, status: int, headers: Headers) -> None:
+    def _started(self, status: int, headers: Headers) -> dict[str, Any]:
+        """The message that begins the answer."""
         self.started = True
         if self._allowance is not None:
             self._allowance.headers.add_to(self._headers)
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
+        return {"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]}
 
 
 def _why_cut(cancelled: asyncio.CancelledError) -> PenstockError | None:

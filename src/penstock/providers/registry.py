@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
-from penstock.domain.chat import BoundRequest, EventStream
+from penstock.domain.answer import EventStream
+from penstock.domain.chat import BoundRequest
 from penstock.providers.spec import Bound, ProviderSpec
 from penstock.providers.transport import Endpoint, Transport
 

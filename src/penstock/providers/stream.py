@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
-from penstock.domain.chat import ChatEvent, Produced
+from penstock.domain.answer import ChatEvent, Produced
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers import faults

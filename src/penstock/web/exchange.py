@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Protocol
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 _BUFFERED = 256 * 1024
 _BODILESS = (204, 304)
-_field = b": ".join
 _END = b"\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -160,14 +159,18 @@ class Exchange:
         return data if more else data + b"0\r\n\r\n"
 
     def _build_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-        names = dict(headers)
-        if b"connection" in names:  # the one wish that an application can have of it is to close
-            self.keep_alive = False
-            headers = [header for header in headers if header[0] != b"connection"]
-        lines = [_STATUS[status], _date_line(), *map(_field, headers)]
+        lines = [_STATUS[status], _date_line()]
+        sized = False
+        for name, value in headers:
+            if name == b"connection":  # the one wish that an application can have of it is to close
+                self.keep_alive = False
+                continue
+            if name == b"content-length":
+                sized = True
+            lines.append(name + b": " + value)
         if status in _BODILESS:
             self._bodiless = True
-        elif b"content-length" in names:
+        elif sized:
             pass
         elif self.scope["http_version"] == "1.1":
             self._chunked = True

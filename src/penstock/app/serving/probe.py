@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from penstock.domain.chat import BoundRequest, EventStream
+from penstock.domain.answer import EventStream
+from penstock.domain.chat import BoundRequest
 from penstock.domain.errors import PenstockError
 from penstock.gateway.dispatch import Adapter
 from penstock.gateway.wire import parse_chat

@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from penstock.domain.answer import ChatEvent
 from penstock.domain.catalogue import Model
-from penstock.domain.chat import ChatEvent, ChatRequest
+from penstock.domain.chat import ChatRequest
 from penstock.domain.errors import PenstockError
 from penstock.domain.money import price_version
 from penstock.domain.usage import Usage

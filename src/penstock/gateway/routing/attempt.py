@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from penstock.domain.answer import Produced
 from penstock.domain.catalogue import Target
-from penstock.domain.chat import Produced
 from penstock.gateway.routing.health import Health
 from penstock.ledger.records import Leg
 

@@ -1,6 +1,6 @@
 """The circuit breaker of one target: it rests after too many failures, then one request probes whether it is back."""
 
-import msgspec
+from penstock.domain.value import Value
 
 _HALF_WINDOW_S = 15.0
 _MAX_REST_S = 60.0
@@ -8,7 +8,7 @@ _MOST_RESTS = 16
 _PROBED_S = 1.0  # what clients are told to wait for a probe, whose end is not known
 
 
-class BreakerRules(msgspec.Struct, frozen=True, kw_only=True):
+class BreakerRules(Value, frozen=True, kw_only=True):
     """A breaker opens when ``error_rate`` of at least ``min_calls`` recent calls failed. It first rests for
     ``rest_s``, and twice as long after every probe that fails, a minute at most unless ``rest_s`` is longer."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from penstock.domain.chat import Produced
+from penstock.domain.answer import Produced
 from penstock.domain.money import price_nanos
 from penstock.domain.usage import Usage, consistent
 from penstock.gateway.routing.attempt import Attempt, Trail

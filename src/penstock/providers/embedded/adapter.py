@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
-from penstock.domain.chat import BoundRequest, ChatEvent, ChatRequest, Produced
+from penstock.domain.answer import ChatEvent, Produced
+from penstock.domain.chat import BoundRequest, ChatRequest
 from penstock.domain.usage import Usage
 from penstock.providers.accounts import kept
 from penstock.providers.embedded import sampling

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from penstock.domain.chat import BoundRequest, EventStream
+from penstock.domain.answer import EventStream, Whole
+from penstock.domain.chat import BoundRequest
 from penstock.domain.errors import PenstockError, UpstreamError
 from penstock.providers.images import ImagesOfOne
 from penstock.providers.longtail.errors import Watch, read_exception
@@ -17,7 +18,7 @@ from penstock.providers.longtail.request import FIELDS, arguments
 from penstock.providers.spec import Bound
 from penstock.providers.translation.dialect import Translated
 from penstock.providers.translation.fields import Fields
-from penstock.providers.translation.parts import Whole, folded
+from penstock.providers.translation.parts import folded
 from penstock.providers.transport import TransportLimits
 
 # The library looks into the environment where it is given no key, and would send another provider's.

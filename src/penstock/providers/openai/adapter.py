@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from penstock.domain.chat import BoundRequest, ChatEvent, EventStream
+from penstock.domain.answer import ChatEvent, EventStream, Whole
+from penstock.domain.chat import BoundRequest
 from penstock.domain.errors import UpstreamError
 from penstock.providers import faults
 from penstock.providers.accounts import ABSENT, BYTES_PER_TOKEN
@@ -19,7 +20,6 @@ from penstock.providers.openai.usage import account
 from penstock.providers.spec import Bound, Quirks
 from penstock.providers.stream import error_body
 from penstock.providers.translation.fields import Fields
-from penstock.providers.translation.parts import Whole
 from penstock.providers.transport import Headers, Transport
 
 _answer = msgspec.json.Decoder(Answer)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from penstock.domain.chat import ChatEvent
+from penstock.domain.answer import ChatEvent
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers.accounts import ABSENT

@@ -36,7 +36,11 @@ class Messages:
         """Whether a message holds what the server does not know."""
         if self._quirks.strict_messages and (b'"assistant"' in raw or b'"name"' in raw):
             return True
-        return any(self._is_foreign(message) for message in chat.messages if message.role not in ("user", "system"))
+        for message in chat.messages:
+            role = message.role
+            if role != "user" and role != "system" and self._is_foreign(message):  # noqa: PLR1714 - no tuple to search
+                return True
+        return False
 
     def _is_foreign(self, message: Message) -> bool:
         """The developer's role, thoughts in another's form, or a call's id that the server refuses."""

@@ -7,13 +7,14 @@ head, after it, in the middle of the stream, in a 200 with an error in it) is ha
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol, TypeVar
 
-from penstock.domain.chat import BoundRequest, ChatEvent, EventStream
+from penstock.domain.answer import ChatEvent, EventStream, Whole
+from penstock.domain.chat import BoundRequest
 from penstock.domain.errors import UpstreamError
 from penstock.domain.usage import Usage
 from penstock.providers import faults
 from penstock.providers.connection import Response, TransportError
 from penstock.providers.stream import Block, Source, Unshown, UpstreamStream, error_body
-from penstock.providers.translation.parts import Frames, Part, Whole, folded
+from penstock.providers.translation.parts import Frames, Part, folded
 from penstock.providers.transport import Headers, Transport
 
 Block_contra = TypeVar("Block_contra", contravariant=True)

@@ -1,11 +1,12 @@
 """What every translated answer is made of: parts of choices, written as a stream or folded into one plain answer."""
 
 from collections.abc import Iterable
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from penstock.domain.chat import BoundRequest, ChatEvent, Json
+from penstock.domain.answer import ChatEvent
+from penstock.domain.chat import BoundRequest, Json
 from penstock.domain.usage import Usage
 from penstock.providers.accounts import BYTES_PER_TOKEN
 from penstock.providers.wire_out import (
@@ -136,27 +137,6 @@ class Fold:
             self._calls[index] = (call.id, function.name if isinstance(function.name, str) else "", [])
         if isinstance(function.arguments, str):
             self._calls[index][2].append(function.arguments)
-
-
-class Whole:
-    """The event stream of a plain answer: one event. A class, because a generator costs the hot path more."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self, event: ChatEvent) -> None:
-        self._event: ChatEvent | None = event
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> ChatEvent:
-        event, self._event = self._event, None
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-    async def aclose(self) -> None:
-        """Nothing is held: the answer has been read whole."""
 
 
 def folded(request: BoundRequest, parts: Iterable[Part]) -> ChatEvent:
