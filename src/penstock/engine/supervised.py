@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.engine.child import Ready
-from penstock.engine.drivers import NATIVE, Driver, EngineSpec
+from penstock.engine.bootstrap import Ready
+from penstock.engine.drivers import LLAMACPP, Driver, EngineSpec
 
 LOGGER = logging.getLogger("penstock.engine")
 FIRST_DELAY_S = 0.1
@@ -57,7 +57,7 @@ class EngineProcess:
         self,
         spec: EngineSpec,
         *,
-        driver: Driver = NATIVE,
+        driver: Driver = LLAMACPP,
         environ: Mapping[str, str] | None = None,
         on_change: Callable[["EngineProcess"], None] | None = None,
     ) -> None:
