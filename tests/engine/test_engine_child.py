@@ -16,7 +16,6 @@ from tests.engine.engines import RunningEngine, eventually, required
 from tests.server import is_alive
 
 
-
 @pytest.fixture(params=sorted(DRIVERS))
 def child(request: pytest.FixtureRequest) -> list[str]:
     """The command of each driver's child."""
@@ -62,9 +61,7 @@ def test_the_socket_is_the_owners_alone(engine: RunningEngine) -> None:
     assert stat.S_IMODE(Path(engine.process.spec.socket_path).stat().st_mode) == 0o600
 
 
-def test_the_end_of_stdin_ends_the_child(
-    child: list[str], model: LocalModel, tmp_path: Path
-) -> None:
+def test_the_end_of_stdin_ends_the_child(child: list[str], model: LocalModel, tmp_path: Path) -> None:
     process = start(child, model, tmp_path / "e.sock")
     assert process.stdin is not None
     process.stdin.close()
@@ -72,9 +69,7 @@ def test_the_end_of_stdin_ends_the_child(
     assert not (tmp_path / "e.sock").exists()
 
 
-def test_ctrl_c_at_the_terminal_does_not_end_the_child(
-    child: list[str], model: LocalModel, tmp_path: Path
-) -> None:
+def test_ctrl_c_at_the_terminal_does_not_end_the_child(child: list[str], model: LocalModel, tmp_path: Path) -> None:
     process = start(child, model, tmp_path / "e.sock")
     process.send_signal(signal.SIGINT)
     assert process.stdin is not None

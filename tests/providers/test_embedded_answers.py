@@ -11,7 +11,6 @@ from penstock.domain.errors import PenstockError
 from penstock.engine.drivers import OPENVINO
 from tests.engine.engines import RunningEngine, bound
 
-
 # What OpenVINO has no means for: (fields, the parameter that is refused).
 BEYOND_OPENVINO: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": {"5": 1}}, "logit_bias"),

@@ -7,6 +7,7 @@ import msgspec
 
 from penstock.app.boot import Boot
 from penstock.domain.catalogue import Catalogue
+from penstock.engine.drivers import chosen
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -32,6 +33,8 @@ def print_banner(catalogue: Catalogue, boot: Boot, *, gateway_url: str, hello: H
         f"  home           {settings.home}",
         f"  models         {', '.join(own) or 'none'}",
     ]
+    if boot.engines:
+        lines.append(f"  engine         {chosen(settings.engine.driver).name}")
     if stand_ins:
         lines.append(
             f"  stand-ins      {len(stand_ins)} ids answered by {settings.engine.model}, not by their real models:"

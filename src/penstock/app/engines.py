@@ -6,7 +6,7 @@ from pathlib import Path
 
 from penstock.app.boot import EngineAddress
 from penstock.app.processes import environment_without_secrets
-from penstock.engine.drivers import EngineSpec
+from penstock.engine.drivers import EngineSpec, chosen
 from penstock.engine.registry import LocalModel
 from penstock.engine.supervised import EngineFailed, EngineProcess, new_key, socket_path
 from penstock.engine.weights import Weights
@@ -24,14 +24,15 @@ class Engines:
     async def prepare(self) -> tuple[EngineAddress, ...]:
         """Fetch the default model's weights when missing, and decide where every engine will listen.
 
-        Raises WeightsError.
+        Raises WeightsError, DriverMissing.
         """
         if not self._settings.engine.enabled:
             return ()
+        driver = chosen(self._settings.engine.driver)
         models = await asyncio.to_thread(self._local_models)
         run = Path(self._settings.home) / "run"
         environ = environment_without_secrets(self._settings)
-        self._processes = [EngineProcess(self._spec(model, run), environ=environ) for model in models]
+        self._processes = [EngineProcess(self._spec(model, run), driver=driver, environ=environ) for model in models]
         return tuple(_address(process.spec) for process in self._processes)
 
     async def start(self) -> None:

@@ -119,7 +119,8 @@ class EngineProcess:
             raise EngineFailed(f"the engine child for {self.spec.model_id} ended while loading") from None
         if said.error is not None:
             raise EngineFailed(f"{self.spec.model_id}: {said.error}")
-        LOGGER.info("engine %s ready in %.1f s (pid %d)", self.spec.model_id, said.load_s, child.pid)
+        ready = (self.spec.model_id, self._driver.name, said.load_s, child.pid)
+        LOGGER.info("engine %s by %s ready in %.1f s (pid %d)", *ready)
         self.last_error = None
         self._set_ready(True)
 

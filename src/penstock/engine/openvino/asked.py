@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.engine.openvino.grammar import rewritten
 from penstock.engine.openvino.text import Vocabulary
 
 _SEEDS = 0xFFFFFFFF
@@ -85,7 +86,7 @@ def configuration(genai: Any, asked: Completion, bound: int, vocabulary: Vocabul
         config.min_p = min(max(asked.min_p, 0.0), _MOST_MIN_P)
         # Its own default is one seed for all.
         config.rng_seed = secrets.randbelow(_SEEDS) if asked.seed is None else asked.seed % _SEEDS
-    grammar = asked.grammar
+    grammar = None if asked.grammar is None else rewritten(asked.grammar)
     if grammar is None and (asked.ignore_eos or asked.logit_bias):
         grammar = _ENDLESS
     if grammar is not None:

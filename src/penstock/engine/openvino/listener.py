@@ -131,7 +131,9 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, status: int, body: Any) -> None:
         raw = msgspec.json.encode(body)
-        head = f"HTTP/1.1 {status} {_REASONS[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(raw)}\r\n"
+        head = (
+            f"HTTP/1.1 {status} {_REASONS[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(raw)}\r\n"
+        )
         self._write(head.encode() + b"\r\n" + raw)
         if not self._parser.should_keep_alive() and self._transport is not None:
             self._transport.close()

@@ -16,7 +16,9 @@ class Vocabulary:
         self._tokenizer = tokenizer
         self._names = {token: name for name, token in ids.items()}
         self._shown: dict[int, bytes] = {}
-        self.ends = frozenset({tokenizer.get_eos_token_id(), *(ids[end.encode()] for end in _ENDS if end.encode() in ids)})
+        self.ends = frozenset(
+            {tokenizer.get_eos_token_id(), *(ids[end.encode()] for end in _ENDS if end.encode() in ids)}
+        )
 
     def __len__(self) -> int:
         return len(self._names)
