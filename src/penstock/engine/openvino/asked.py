@@ -29,9 +29,9 @@ class Refused(Exception):
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of POST /completion, as far as providers/embedded writes it. ``n_predict`` -1: as far as the context goes.
+    """The body of POST /completion, as far as providers/embedded writes it.
 
-    ``top_logprobs`` says how many alternatives of each token are wanted.
+    ``n_predict`` -1 is as far as the context goes; ``top_logprobs`` is how many alternatives of a token are wanted.
     """
 
     prompt: str

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import importlib
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from penstock.engine.bootstrap import Birth, Bootstrap
+from penstock.engine.drivers import OPENVINO
 from penstock.engine.gguf import read_header
 from penstock.engine.openvino.batch import Batch, Tools
 from penstock.engine.openvino.listener import serve
@@ -36,9 +38,9 @@ def _load(boot: Bootstrap) -> Tools:
     read_header(Path(boot.model))
     # A package that reports its use to others comes with OpenVINO, whose tools do without it.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    import openvino_genai  # noqa: PLC0415 - a bad bootstrap needs none of it
-
-    plan = openvino_genai.SchedulerConfig()
+    # Typed as anything, so that the types are the same where the extra is not installed.
+    genai: Any = importlib.import_module(OPENVINO.package)
+    plan = genai.SchedulerConfig()
     plan.max_num_seqs = boot.slots
     # A step reads at most a batch of prompts beside one token of every answer.
     plan.max_num_batched_tokens = boot.batch + boot.slots
@@ -47,11 +49,11 @@ def _load(boot: Bootstrap) -> Tools:
     plan.num_kv_blocks = boot.slots * (-(-boot.context // _BLOCK) + 1)
     plan.enable_prefix_caching = True
     properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": boot.thread_count}
-    pipeline = openvino_genai.ContinuousBatchingPipeline(boot.model, plan, "CPU", properties)
+    pipeline = genai.ContinuousBatchingPipeline(boot.model, plan, "CPU", properties)
     tokenizer = pipeline.get_tokenizer()
     if not tokenizer.chat_template:
         raise ValueError("the weights hold no chat template")
-    return Tools(openvino_genai, pipeline, tokenizer, boot.context, boot.slots)
+    return Tools(genai, pipeline, tokenizer, boot.context, boot.slots)
 
 
 if __name__ == "__main__":

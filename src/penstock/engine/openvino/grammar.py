@@ -32,7 +32,8 @@ def rewritten(grammar: str) -> str:
 
 
 def _tokens(text: str) -> list[str] | None:
-    tokens, at = [], 0
+    tokens: list[str] = []
+    at = 0
     while text[at:].strip():
         match = _TOKEN.match(text, at)
         if match is None:

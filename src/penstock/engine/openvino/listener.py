@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
             self._batch.drop(self._running)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a request. A second one before the first is answered ends the connection, as does what is no HTTP."""
+        """Bytes of a request. What is no HTTP ends the connection, as does a second request before an answer's end."""
         if self._transport is None:
             return
         if self._running is not None:
