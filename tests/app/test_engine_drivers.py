@@ -1,26 +1,31 @@
 """The choice of the engine's driver, through the whole server."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from penstock.engine.drivers import DRIVERS, LLAMACPP, OPENVINO, Driver, chosen
 from tests.app.test_engine_crash import ask, key_of
-from tests.engine.engines import required
-from tests.server import descendants, running, scratch_env
+from tests.engine.engines import eventually, required
+from tests.server import Server, descendants, running, scratch_env
+
+# An engine loads in up to half a minute on a busy machine, and compiles grammars.
+pytestmark = pytest.mark.timeout(600)
 
 
-def child_of(server_pid: int, driver: Driver) -> int:
-    """The process id of the driver's child."""
-    for pid in descendants(server_pid):
-        if driver.module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-            return pid
-    raise AssertionError(f"no child of {driver.name}")
+def child_of(server: Server, driver: Driver) -> int | None:
+    """The process id of the driver's child, once it is that."""
+    for pid in descendants(server.process.pid):
+        with contextlib.suppress(OSError):
+            if driver.module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                return pid
+    return None
 
 
 @pytest.mark.parametrize("name", sorted(DRIVERS))
@@ -30,19 +35,18 @@ def test_the_driver_that_is_set_runs_and_is_named_and_comes_back(name: str, tmp_
         assert f"  engine         {name}\n" in server.log.read_text()
         key = key_of(server)
         assert ask(server, key).json()["choices"][0]["message"]["content"]
-        os.kill(child_of(server.process.pid, driver), signal.SIGKILL)
-        deadline = time.monotonic() + 100
-        while (answer := ask(server, key)).status_code != 200:
-            assert answer.json()["error"]["code"] in ("engine_not_ready", "upstream_closed")
-            assert time.monotonic() < deadline
-
-
-def test_a_parameter_that_the_driver_refuses_is_a_400_with_its_name(tmp_path: Path) -> None:
-    required(OPENVINO)
-    with running(tmp_path / "home", "--set", "engine.driver=openvino", "--set", "engine.context=512") as server:
-        answer = ask(server, key_of(server), logit_bias={"5": 1})
-    error = answer.json()["error"]
-    assert (answer.status_code, error["code"], error["param"]) == (400, "unsupported_parameter", "logit_bias")
+        refused = ask(server, key, logit_bias={"5": 1})
+        if driver is OPENVINO:
+            error = refused.json()["error"]
+            assert (refused.status_code, error["code"], error["param"]) == (400, "unsupported_parameter", "logit_bias")
+        else:
+            assert refused.status_code == 200
+        killed = child_of(server, driver)
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: child_of(server, driver) not in (None, killed))
+        eventually(lambda: httpx.get(f"{server.gateway}/readyz").status_code == 200)
+        assert ask(server, key).status_code == 200
 
 
 def test_a_driver_without_its_package_ends_the_start_with_the_remedy(tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ from penstock.engine.supervised import EngineFailed, EngineProcess, socket_path
 from tests.engine.engines import RunningEngine, eventually
 from tests.server import is_alive
 
+# An engine loads in up to half a minute on a busy machine, and compiles grammars.
+pytestmark = pytest.mark.timeout(600)
+
 
 def killed(engine: RunningEngine) -> int:
     """Kills the running child and returns its process id."""

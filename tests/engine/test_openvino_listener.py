@@ -12,6 +12,9 @@ from penstock.engine.drivers import OPENVINO
 from penstock.engine.weights import LocalModel
 from tests.engine.engines import RunningEngine, bound, eventually, required
 
+# An engine loads in up to half a minute on a busy machine, and compiles grammars.
+pytestmark = pytest.mark.timeout(600)
+
 ENDLESS: dict[str, Any] = {"user": "Tell a story.", "max_tokens": 900, "logit_bias": {"2": -100, "0": -100}}
 
 

@@ -11,6 +11,9 @@ from penstock.domain.errors import PenstockError
 from penstock.engine.drivers import OPENVINO
 from tests.engine.engines import RunningEngine, bound
 
+# An engine loads in up to half a minute on a busy machine, and compiles grammars.
+pytestmark = pytest.mark.timeout(600)
+
 # What OpenVINO has no means for: (fields, the parameter that is refused).
 BEYOND_OPENVINO: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": {"5": 1}}, "logit_bias"),

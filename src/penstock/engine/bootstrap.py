@@ -48,7 +48,7 @@ class Birth:
         # Signals sent to the whole group are for the supervisor: open answers drain before it closes our lifeline.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        # Native code may print to descriptor 1, which carries our one line: keep a private copy, send the rest to stderr.
+        # Native code may print to descriptor 1, which carries our line: keep a private copy, send the rest to stderr.
         self._answer = os.dup(1)
         os.dup2(2, 1)
         line = sys.stdin.buffer.readline()
