@@ -1,14 +1,16 @@
 """What only OpenVINO's child does: its own listener, served between two steps, and its end when a step fails."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
+from penstock.domain.chat import ChatEvent
 from penstock.engine.drivers import OPENVINO
+from penstock.engine.openvino.batch import MOST_GRAMMARS
 from penstock.engine.weights import LocalModel
 from tests.engine.engines import RunningEngine, bound, eventually, required
 
@@ -111,6 +113,30 @@ def test_the_child_serves_others_while_all_slots_write(served: RunningEngine) ->
 def test_more_answers_than_slots_wait_in_line(served: RunningEngine) -> None:
     answer = served.ask(user="Say hi.", n=9, max_tokens=5, temperature=1, seed=1)
     assert [choice["finish_reason"] for choice in answer["choices"]] == ["length"] * 9
+
+
+def test_grammars_without_end_do_not_fill_the_memory(served: RunningEngine) -> None:
+    restarts = served.process.restarts
+    with served.http(key=served.process.spec.key) as client:
+        running = served.run(served.adapter.open(bound(stream=True, **{**ENDLESS, "max_tokens": 150})))
+        answers = []
+        while not answers or (answers[-1].status_code == 200 and len(answers) < 2 * MOST_GRAMMARS):
+            body = {"prompt": "Once", "n_predict": 1, "grammar": f'root ::= "a{len(answers)}"'}
+            answers.append(client.post("/completion", json=body))
+            if len(answers) == MOST_GRAMMARS // 2:
+                again = client.post("/completion", json={**body, "grammar": 'root ::= "a1"'})
+                assert again.status_code == 200
+    assert answers[-1].status_code == 503
+    assert len(answers) <= MOST_GRAMMARS + 1
+    # What was open is answered first.
+    assert served.run(ended(running))
+    eventually(lambda: served.process.restarts == restarts + 1 and served.process.ready)
+    assert served.text(user="Say hi.")
+
+
+async def ended(events: AsyncGenerator[ChatEvent, None]) -> bool:
+    """Whether the answer comes to its end."""
+    return any([event.done async for event in events])
 
 
 def test_a_step_that_fails_ends_the_child_and_it_comes_back(served: RunningEngine) -> None:

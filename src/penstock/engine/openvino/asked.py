@@ -23,9 +23,20 @@ _BANNED = -100.0
 class Refused(Exception):
     """The request cannot be served as it is. ``kind`` and ``fields`` go into the listener's error object."""
 
+    status = 400
+
     def __init__(self, message: str, kind: str = "invalid_request_error", **fields: Any) -> None:
         super().__init__(message)
-        self.body = {"error": {"code": 400, "message": message, "type": kind, **fields}}
+        self.body = {"error": {"code": self.status, "message": message, "type": kind, **fields}}
+
+
+class Ending(Refused):
+    """The child takes no more requests, as it is about to be started again."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("the engine is being started again", "unavailable_error")
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from penstock.engine.openvino.asked import Completion, Refused, bound_of, check, configuration
+from penstock.engine.openvino.asked import Completion, Ending, Refused, bound_of, check, configuration
 from penstock.engine.openvino.text import TextRun, Vocabulary
 
 LOGGER = logging.getLogger("penstock.engine")
+# Compiled grammars are kept by the library for good, at 3 to 4 MB for one with strings (openvino-genai 2026.4.1): the
+# child ends after so many, and is started again.
+MOST_GRAMMARS = 200
 # Turns of the loop between two steps: a new connection is accepted, made, read and answered within four.
 _TURNS = 4
 
@@ -62,6 +65,8 @@ class Batch:
         self.vocabulary = Vocabulary(tools.tokenizer)
         self._tools = tools
         self._jobs: dict[int, Job] = {}
+        self._is_full = False
+        self._grammars: set[int] = set()
         self._number = 0
         self._work = asyncio.Event()
 
@@ -85,6 +90,7 @@ class Batch:
 
     def begin(self, asked: Completion, send: Callable[[Piece | None], None]) -> int:
         """Enter one answer; its number is for ``drop``. Raises Refused."""
+        self._take_note(asked.grammar)
         check(asked, self.vocabulary)
         inputs = self._encoded(asked.prompt)
         job = Job(asked, inputs.get_size(), send)
@@ -112,8 +118,11 @@ class Batch:
         pipeline = self._tools.pipeline
         while True:
             if not pipeline.has_non_finished_requests():
+                if self._is_full:
+                    os._exit(0)
                 self._work.clear()
                 await self._work.wait()
+                continue
             try:
                 pipeline.step()
             except RuntimeError:
@@ -123,6 +132,15 @@ class Batch:
                 self._read(number, job)
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
+
+    def _take_note(self, grammar: str | None) -> None:
+        """Raises Ending from the first grammar on that is one too many."""
+        if grammar is not None and not self._is_full:
+            self._grammars.add(hash(grammar))
+            self._is_full = len(self._grammars) > MOST_GRAMMARS
+        if self._is_full:
+            self._work.set()
+            raise Ending
 
     def _read(self, number: int, job: Job) -> None:
         status, running = job.handle.get_status(), self._tools.genai.GenerationStatus.RUNNING

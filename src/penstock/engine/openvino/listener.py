@@ -16,7 +16,7 @@ import msgspec
 from penstock.engine.openvino.asked import Completion, Refused
 from penstock.engine.openvino.batch import Batch, Piece
 
-_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
+_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 503: "Service Unavailable"}
 _UNKNOWN = {"error": {"code": 404, "message": "no such path", "type": "not_found_error"}}
 _NO_KEY = {"error": {"code": 401, "message": "the key is missing or wrong", "type": "authentication_error"}}
 _FAILED = {"error": {"code": 500, "message": "the engine gave up the answer", "type": "server_error"}}
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._answer(404, _UNKNOWN)
         except Refused as refused:
-            self._answer(400, refused.body)
+            self._answer(refused.status, refused.body)
 
     def _is_known(self) -> bool:
         return hmac.compare_digest(self._given, self._expected)
