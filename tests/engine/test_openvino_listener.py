@@ -119,7 +119,7 @@ def test_grammars_without_end_do_not_fill_the_memory(served: RunningEngine) -> N
     restarts = served.process.restarts
     with served.http(key=served.process.spec.key) as client:
         running = served.run(served.adapter.open(bound(stream=True, **{**ENDLESS, "max_tokens": 150})))
-        answers = []
+        answers: list[httpx.Response] = []
         while not answers or (answers[-1].status_code == 200 and len(answers) < 2 * MOST_GRAMMARS):
             body = {"prompt": "Once", "n_predict": 1, "grammar": f'root ::= "a{len(answers)}"'}
             answers.append(client.post("/completion", json=body))
