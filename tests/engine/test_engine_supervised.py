@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.engine.drivers import EngineSpec
-from penstock.engine.supervised import EngineFailed, EngineProcess, socket_path
+from penstock.engine.drivers import EngineFailed, EngineSpec
+from penstock.engine.supervised import EngineProcess, socket_path
 from tests.engine.engines import RunningEngine, eventually
 from tests.server import is_alive
 

@@ -32,9 +32,8 @@ def print_banner(catalogue: Catalogue, boot: Boot, *, gateway_url: str, hello: H
         f"  control plane  {boot.control_url}",
         f"  home           {settings.home}",
         f"  models         {', '.join(own) or 'none'}",
+        f"  engine         {chosen(settings.engine.driver).name if boot.engines else 'none'}",
     ]
-    if boot.engines:
-        lines.append(f"  engine         {chosen(settings.engine.driver).name}")
     if stand_ins:
         lines.append(
             f"  stand-ins      {len(stand_ins)} ids answered by {settings.engine.model}, not by their real models:"

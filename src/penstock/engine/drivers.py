@@ -61,14 +61,17 @@ OPENVINO = Driver("openvino", "penstock.engine.openvino.child", "openvino_genai"
 DRIVERS = {driver.name: driver for driver in (LLAMACPP, OPENVINO)}
 
 
-class DriverMissing(Exception):
-    """The package of the driver that was chosen is not installed; the message is one line with the remedy."""
+class EngineFailed(Exception):
+    """The engine could not be started; the message is one line for the operator."""
 
 
 def chosen(name: str) -> Driver:
-    """The driver of that name; ``auto`` is always llamacpp (docs/engine.md says why). Raises DriverMissing."""
+    """The driver of that name; ``auto`` is always llamacpp (docs/engine.md says why).
+
+    Raises EngineFailed when its package is not installed.
+    """
     driver = LLAMACPP if name == "auto" else DRIVERS[name]
     if not driver.installed:
         extra = f": install penstock[{driver.extra}]" if driver.extra else ""
-        raise DriverMissing(f"engine.driver is '{name}', yet the package {driver.package} is not installed{extra}")
+        raise EngineFailed(f"engine.driver is '{name}', yet the package {driver.package} is not installed{extra}")
     return driver

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.engine.bootstrap import Ready
-from penstock.engine.drivers import LLAMACPP, Driver, EngineSpec
+from penstock.engine.drivers import LLAMACPP, Driver, EngineFailed, EngineSpec
 
 LOGGER = logging.getLogger("penstock.engine")
 FIRST_DELAY_S = 0.1
@@ -24,10 +24,6 @@ LOAD_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 3.0
 # The kernel's bound on a Unix socket's path is 108 bytes with its NUL (unix(7)).
 _MAX_SOCKET_PATH = 104
-
-
-class EngineFailed(Exception):
-    """The engine could not be started; the message is one line for the operator."""
 
 
 def new_key() -> str:
