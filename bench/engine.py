@@ -129,7 +129,7 @@ async def _all(running: Running, weights: Path, driver: str, size: Size) -> Outc
 async def _bare(weights: Path, driver: str, threads: int) -> AsyncIterator[Bare]:
     from penstock.engine import drivers, supervised  # noqa: PLC0415 - only where the engine is measured
 
-    known = {one.name: one for one in vars(drivers).values() if isinstance(one, drivers.Driver)}
+    known = drivers.DRIVERS
     if driver and driver not in known:
         raise StartFailed(f"no driver '{driver}': {', '.join(known)}")
     with tempfile.TemporaryDirectory(prefix="penstock-bare-") as folder:
@@ -145,7 +145,7 @@ async def _bare(weights: Path, driver: str, threads: int) -> AsyncIterator[Bare]
         process = supervised.EngineProcess(spec, driver=known[driver]) if driver else supervised.EngineProcess(spec)
         try:
             await process.start()
-        except supervised.EngineFailed as error:
+        except drivers.EngineFailed as error:
             raise StartFailed(str(error)) from error
         try:
             yield Bare(spec.socket_path, spec.key)

@@ -40,6 +40,7 @@ MEANING = {
     "control.operator_email": "Who the first operator is, as `penstock auth:whoami` shows.",
     "control.trusted_proxies": "Proxies, by address or CIDR block, whose `X-Forwarded-For` says where a sign-in comes from.",
     "engine.enabled": "Whether the embedded model runs.",
+    "engine.driver": "What runs the model; `auto` is `llamacpp`. `openvino` needs `penstock[openvino]`: see [engine.md](engine.md#drivers).",
     "engine.model": "The local model that the engine loads; `penstock models:local` shows those that are there.",
     "engine.slots": "Answers that the engine works on at once; more requests wait in its queue.",
     "engine.context": "Tokens of context for each slot. Memory grows with slots times context.",

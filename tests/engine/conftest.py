@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.engine.drivers import DRIVERS
 from penstock.engine.weights import LocalModel, Weights
-from tests.engine.engines import MODEL, RunningEngine
+from tests.engine.engines import MODEL, RunningEngine, required
 from tests.server import borrow_weights, keep_weights
 
 
@@ -28,17 +29,19 @@ def model(weights_home: Path) -> LocalModel:
     return found
 
 
-@pytest.fixture(scope="session")
-def engine(model: LocalModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
-    """A shared engine: tests must leave it running."""
-    running = RunningEngine(model, tmp_path_factory.mktemp("engine"))
+@pytest.fixture(scope="session", params=sorted(DRIVERS))
+def engine(
+    model: LocalModel, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[RunningEngine]:
+    """A shared engine of each driver, one after the other: tests must leave it running."""
+    running = RunningEngine(model, tmp_path_factory.mktemp("engine"), driver=required(DRIVERS[request.param]))
     yield running
     running.close()
 
 
-@pytest.fixture
-def fragile_engine(model: LocalModel, tmp_path: Path) -> Iterator[RunningEngine]:
-    """An engine of the test's own, to be killed."""
-    running = RunningEngine(model, tmp_path, slots=2)
+@pytest.fixture(params=sorted(DRIVERS))
+def fragile_engine(model: LocalModel, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunningEngine]:
+    """An engine of the test's own, of each driver, to be killed."""
+    running = RunningEngine(model, tmp_path, driver=required(DRIVERS[request.param]), slots=2)
     yield running
     running.close()

@@ -13,15 +13,22 @@ import msgspec
 
 from penstock.domain.answer import ChatEvent
 from penstock.domain.chat import BoundRequest, ChatRequest
-from penstock.engine.drivers import EngineSpec
+from penstock.engine.drivers import LLAMACPP, Driver, EngineSpec
 from penstock.engine.supervised import EngineProcess, new_key, socket_path
 from penstock.engine.weights import LocalModel
 from penstock.providers.embedded.adapter import EmbeddedAdapter
 from penstock.providers.transport import Endpoint, Transport
+from tests.needs import require
 
 T = TypeVar("T")
 MODEL = "smollm2-135m-instruct"
-WITHIN_S = 60.0
+WITHIN_S = 100.0
+
+
+def required(driver: Driver) -> Driver:
+    """The driver, where its package is there. Else the test is skipped, or fails where all must be there."""
+    require(driver.installed, f"the engine driver {driver.name} needs the package {driver.package}")
+    return driver
 
 
 def eventually(condition: Callable[[], T], within_s: float = WITHIN_S) -> T:
@@ -45,7 +52,10 @@ def bound(**fields: Any) -> BoundRequest:
 class RunningEngine:
     """One supervised child with small slots (1,024 tokens each), and what a test asks of it."""
 
-    def __init__(self, model: LocalModel, folder: Path, *, slots: int = 4, context: int = 1024) -> None:
+    def __init__(
+        self, model: LocalModel, folder: Path, *, driver: Driver = LLAMACPP, slots: int = 4, context: int = 1024
+    ) -> None:
+        self.driver = driver
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
@@ -60,7 +70,7 @@ class RunningEngine:
             # Threads that wait for each other spin, and two test processes share the cores.
             threads=1,
         )
-        self.process = EngineProcess(spec)
+        self.process = EngineProcess(spec, driver=driver)
         self.transport = Transport(Endpoint(f"unix://{spec.socket_path}"))
         self.adapter = EmbeddedAdapter(self.transport, key=spec.key, context=context)
         self.run(self.process.start())

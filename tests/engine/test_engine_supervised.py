@@ -9,10 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.engine.drivers import EngineSpec
-from penstock.engine.supervised import EngineFailed, EngineProcess, socket_path
+from penstock.engine.drivers import EngineFailed, EngineSpec
+from penstock.engine.supervised import EngineProcess, socket_path
 from tests.engine.engines import RunningEngine, eventually
 from tests.server import is_alive
+
+# An engine loads in up to half a minute on a busy machine, and compiles grammars.
+pytestmark = pytest.mark.timeout(600)
 
 
 def killed(engine: RunningEngine) -> int:

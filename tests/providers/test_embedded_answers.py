@@ -8,7 +8,36 @@ import pytest
 
 from penstock.domain.chat import ChatRequest
 from penstock.domain.errors import PenstockError
+from penstock.engine.drivers import OPENVINO
 from tests.engine.engines import RunningEngine, bound
+
+# An engine loads in up to half a minute on a busy machine, and compiles grammars.
+pytestmark = pytest.mark.timeout(600)
+
+# What OpenVINO has no means for: (fields, the parameter that is refused).
+BEYOND_OPENVINO: list[tuple[dict[str, Any], str]] = [
+    ({"logit_bias": {"5": 1}}, "logit_bias"),
+    ({"logit_bias": {"5": -100}}, "logit_bias"),
+    ({"logit_bias": {"2": -100}}, "logit_bias"),
+    ({"logit_bias": {"2": -100, "0": -99}}, "logit_bias"),
+    ({"logit_bias": {"2": -100, "0": -100}, "response_format": {"type": "json_object"}}, "logit_bias"),
+    ({"logprobs": True, "top_logprobs": 3}, "top_logprobs"),
+    ({"logprobs": True, "top_logprobs": 1, "temperature": 1}, "top_logprobs"),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("fields", "param"), BEYOND_OPENVINO)
+def test_what_a_driver_has_no_means_for_is_refused(
+    engine: RunningEngine, fields: dict[str, Any], param: str, stream: bool
+) -> None:
+    asked = {"user": "Say hi.", "max_tokens": 40, "stream": stream, **fields}
+    if engine.driver is not OPENVINO:
+        assert engine.events(**asked)[-1].done
+        return
+    with pytest.raises(PenstockError, match="openvino") as raised:
+        engine.events(**asked)
+    assert (raised.value.status, raised.value.code, raised.value.param) == (400, "unsupported_parameter", param)
 
 
 def test_a_plain_answer_has_the_documented_fields(engine: RunningEngine) -> None:
@@ -97,7 +126,8 @@ def test_a_stop_string_ends_the_answer_and_is_not_in_it(engine: RunningEngine, a
 
 
 def test_logprobs_have_a_token_with_bytes_and_alternatives_each(engine: RunningEngine) -> None:
-    answer = engine.ask(user="Say hi.", max_tokens=4, logprobs=True, top_logprobs=3)
+    most = 1 if engine.driver is OPENVINO else 3  # more are refused
+    answer = engine.ask(user="Say hi.", max_tokens=4, logprobs=True, top_logprobs=most)
     entries = answer["choices"][0]["logprobs"]["content"]
     assert len(entries) == 4
     assert "".join(entry["token"] for entry in entries) == answer["choices"][0]["message"]["content"]
@@ -105,7 +135,8 @@ def test_logprobs_have_a_token_with_bytes_and_alternatives_each(engine: RunningE
         assert set(entry) == {"token", "logprob", "bytes", "top_logprobs"}
         assert entry["logprob"] <= 0
         assert bytes(entry["bytes"]).decode() == entry["token"]
-        assert len(entry["top_logprobs"]) == 3
+        assert len(entry["top_logprobs"]) == most
+        assert entry["top_logprobs"][0]["token"] == entry["token"]
 
 
 def test_logprobs_without_alternatives_and_streamed(engine: RunningEngine) -> None:
@@ -116,10 +147,21 @@ def test_logprobs_without_alternatives_and_streamed(engine: RunningEngine) -> No
 
 
 def test_logit_bias_bans_a_token(engine: RunningEngine) -> None:
+    first = engine.ask(user="Say hi.", max_tokens=1, logprobs=True)["choices"][0]["logprobs"]["content"][0]["token"]
     with engine.http(key=engine.process.spec.key) as client:
-        first = engine.ask(user="Say hi.", max_tokens=1, logprobs=True)["choices"][0]["logprobs"]["content"][0]["token"]
         (token,) = client.post("/tokenize", json={"content": first}).json()["tokens"]
-    assert engine.text(user="Say hi.", max_tokens=1, logit_bias={str(token): -100}) != first
+    fields: dict[str, Any] = {"user": "Say hi.", "max_tokens": 1, "logit_bias": {str(token): -100}}
+    if engine.driver is OPENVINO:
+        with pytest.raises(PenstockError, match="logit_bias"):
+            engine.text(**fields)
+    else:
+        assert engine.text(**fields) != first
+
+
+def test_an_answer_whose_end_is_banned_goes_on_to_max_tokens(engine: RunningEngine) -> None:
+    answer = engine.ask(user="Say hi.", max_tokens=120, logit_bias={"2": -100, "0": -100})
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] == 120
 
 
 @pytest.mark.parametrize("key", ["hello", "-1", "1.5", "²"])

@@ -16,6 +16,9 @@ from tests.engine.engines import RunningEngine, bound
 from tests.providers.gbnf import parse, sample
 from tests.providers.schemas import check
 
+# An engine loads in up to half a minute on a busy machine, and compiles grammars.
+pytestmark = pytest.mark.timeout(600)
+
 WEATHER = {
     "type": "object",
     "properties": {"city": {"type": "string"}, "unit": {"enum": ["C", "F"]}},

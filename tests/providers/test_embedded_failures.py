@@ -15,6 +15,9 @@ from penstock.providers.transport import Endpoint, Transport
 from tests.engine.engines import RunningEngine, bound, eventually
 from tests.upstream import Exchange, ScriptedUpstream
 
+# An engine loads in up to half a minute on a busy machine, and compiles grammars.
+pytestmark = pytest.mark.timeout(600)
+
 # Without its end-of-text tokens the model writes on.
 ENDLESS: dict[str, Any] = {"user": "Tell a story.", "max_tokens": 900, "logit_bias": {"2": -100, "0": -100}}
 

@@ -15,6 +15,9 @@ from tests.engine.engines import RunningEngine
 from tests.providers.gbnf import parse, sample
 from tests.providers.schemas import SCHEMAS, check
 
+# An engine loads in up to half a minute on a busy machine, and compiles grammars.
+pytestmark = pytest.mark.timeout(600)
+
 # Shrinking a failure would ask the engine hundreds of times; the offline test above it shrinks.
 WITH_ENGINE = settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 

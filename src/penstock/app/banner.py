@@ -7,6 +7,7 @@ import msgspec
 
 from penstock.app.boot import Boot
 from penstock.domain.catalogue import Catalogue
+from penstock.engine.drivers import chosen
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -31,6 +32,7 @@ def print_banner(catalogue: Catalogue, boot: Boot, *, gateway_url: str, hello: H
         f"  control plane  {boot.control_url}",
         f"  home           {settings.home}",
         f"  models         {', '.join(own) or 'none'}",
+        f"  engine         {chosen(settings.engine.driver).name if boot.engines else 'none'}",
     ]
     if stand_ins:
         lines.append(

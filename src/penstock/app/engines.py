@@ -6,9 +6,9 @@ from pathlib import Path
 
 from penstock.app.boot import EngineAddress
 from penstock.app.processes import environment_without_secrets
-from penstock.engine.drivers import EngineSpec
+from penstock.engine.drivers import EngineFailed, EngineSpec, chosen
 from penstock.engine.registry import LocalModel
-from penstock.engine.supervised import EngineFailed, EngineProcess, new_key, socket_path
+from penstock.engine.supervised import EngineProcess, new_key, socket_path
 from penstock.engine.weights import Weights
 from penstock.settings.tree import Settings
 
@@ -22,16 +22,15 @@ class Engines:
         self._weights = Weights(Path(settings.home))
 
     async def prepare(self) -> tuple[EngineAddress, ...]:
-        """Fetch the default model's weights when missing, and decide where every engine will listen.
-
-        Raises WeightsError.
-        """
+        """Fetch the default model's weights when missing, and decide where every engine listens. Raises WeightsError,
+        EngineFailed."""
         if not self._settings.engine.enabled:
             return ()
+        driver = chosen(self._settings.engine.driver)
         models = await asyncio.to_thread(self._local_models)
         run = Path(self._settings.home) / "run"
         environ = environment_without_secrets(self._settings)
-        self._processes = [EngineProcess(self._spec(model, run), environ=environ) for model in models]
+        self._processes = [EngineProcess(self._spec(model, run), driver=driver, environ=environ) for model in models]
         return tuple(_address(process.spec) for process in self._processes)
 
     async def start(self) -> None:
@@ -66,14 +65,13 @@ class Engines:
 
     def _spec(self, model: LocalModel, run: Path) -> EngineSpec:
         engine = self._settings.engine
-        window = model.context_length or engine.context
         return EngineSpec(
             model_id=model.id,
             model_path=model.path,
             socket_path=str(socket_path(run, model.id)),
             key=new_key(),
             slots=engine.slots,
-            context=min(engine.context, window),
+            context=min(engine.context, model.context_length or engine.context),
             batch=engine.batch,
             threads=engine.threads,
         )

@@ -24,7 +24,7 @@ from penstock.app.processes import ChildFailed, ChildProcess
 from penstock.app.serving.plan import plan, serving
 from penstock.app.serving.reload import Reloader
 from penstock.domain.catalogue import Catalogue
-from penstock.engine.supervised import EngineFailed
+from penstock.engine.drivers import EngineFailed
 from penstock.engine.weights import WeightsError
 from penstock.ledger.journal import JournalError
 from penstock.providers.catalogue import CatalogueError

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.engine.child import Ready
-from penstock.engine.drivers import NATIVE, Driver, EngineSpec
+from penstock.engine.bootstrap import Ready
+from penstock.engine.drivers import LLAMACPP, Driver, EngineFailed, EngineSpec
 
 LOGGER = logging.getLogger("penstock.engine")
 FIRST_DELAY_S = 0.1
@@ -24,10 +24,6 @@ LOAD_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 3.0
 # The kernel's bound on a Unix socket's path is 108 bytes with its NUL (unix(7)).
 _MAX_SOCKET_PATH = 104
-
-
-class EngineFailed(Exception):
-    """The engine could not be started; the message is one line for the operator."""
 
 
 def new_key() -> str:
@@ -57,7 +53,7 @@ class EngineProcess:
         self,
         spec: EngineSpec,
         *,
-        driver: Driver = NATIVE,
+        driver: Driver = LLAMACPP,
         environ: Mapping[str, str] | None = None,
         on_change: Callable[["EngineProcess"], None] | None = None,
     ) -> None:
@@ -119,7 +115,8 @@ class EngineProcess:
             raise EngineFailed(f"the engine child for {self.spec.model_id} ended while loading") from None
         if said.error is not None:
             raise EngineFailed(f"{self.spec.model_id}: {said.error}")
-        LOGGER.info("engine %s ready in %.1f s (pid %d)", self.spec.model_id, said.load_s, child.pid)
+        ready = (self.spec.model_id, self._driver.name, said.load_s, child.pid)
+        LOGGER.info("engine %s by %s ready in %.1f s (pid %d)", *ready)
         self.last_error = None
         self._set_ready(True)
 

@@ -48,6 +48,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The embedded engine. ``context`` is tokens per slot; the engine reserves ``slots`` times that."""
 
     enabled: bool = True
+    driver: Literal["auto", "llamacpp", "openvino"] = "auto"
     model: str = "smollm2-135m-instruct"
     slots: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
     context: Annotated[int, msgspec.Meta(ge=256)] = 8192

@@ -140,6 +140,8 @@ def _refuse_object(error: dict[str, Any]) -> NoReturn:
         )
     if error.get("code") == 503:
         raise not_ready()
+    if error.get("type") == "unsupported_parameter":
+        raise PenstockError("unsupported_parameter", str(error.get("message")), param=str(error.get("param")))
     text = str(error.get("message", ""))[:300]
     # The engine's texts may name files of this machine.
     reason = f": {text}" if text and "/" not in text else "."

@@ -37,6 +37,7 @@ def body(chat: ChatRequest) -> dict[str, Json]:
         wanted[name] = default if value is None else value
     if chat.logprobs:
         wanted["n_probs"] = max(1, chat.top_logprobs or 0)
+        wanted["top_logprobs"] = chat.top_logprobs or 0  # n_probs does not tell 0 from 1; llama-server does not read it
     if chat.logit_bias:
         wanted["logit_bias"] = [[_token(key), bias] for key, bias in chat.logit_bias.items()]
     return wanted

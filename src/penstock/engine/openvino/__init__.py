@@ -1,0 +1,1 @@
+"""The driver ``openvino``: OpenVINO GenAI's continuous batching behind a listener of our own."""
