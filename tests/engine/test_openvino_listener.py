@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pytest
 
-from penstock.domain.chat import ChatEvent
+from penstock.domain.answer import ChatEvent
 from penstock.engine.drivers import OPENVINO
 from penstock.engine.openvino.batch import MOST_GRAMMARS
 from penstock.engine.weights import LocalModel
