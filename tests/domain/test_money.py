@@ -148,6 +148,5 @@ def test_a_price_version_names_what_the_rate_says(one: Rate, other: Rate) -> Non
 def test_one_price_has_one_version_however_it_is_written() -> None:
     versions = set()
     for text in ("1", "1.0", "1E0", "10E-1"):
-        price_version.cache_clear()
         versions.add(price_version(Rate(input=Decimal(text), output=Decimal(2))))
     assert len(versions) == 1

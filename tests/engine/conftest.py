@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.engine.drivers import DRIVERS
+from penstock.engine.drivers import DRIVERS, LLAMACPP
 from penstock.engine.weights import LocalModel, Weights
-from tests.engine.engines import MODEL, RunningEngine, required
+from tests.engine.engines import MODEL, SOAK, RunningEngine, required
 from tests.server import borrow_weights, keep_weights
 
 
@@ -39,9 +39,9 @@ def engine(
     running.close()
 
 
-@pytest.fixture(params=sorted(DRIVERS))
+@pytest.fixture(params=sorted(DRIVERS) if SOAK else [LLAMACPP.name])
 def fragile_engine(model: LocalModel, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunningEngine]:
-    """An engine of the test's own, of each driver, to be killed."""
+    """An engine of the test's own, to be killed; with PENSTOCK_SOAK=1 of each driver, one of which loads for seconds."""
     running = RunningEngine(model, tmp_path, driver=required(DRIVERS[request.param]), slots=2)
     yield running
     running.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -21,6 +22,7 @@ from penstock.providers.transport import Endpoint, Transport
 from tests.needs import require
 
 T = TypeVar("T")
+SOAK = bool(os.environ.get("PENSTOCK_SOAK"))
 MODEL = "smollm2-135m-instruct"
 WITHIN_S = 100.0
 

@@ -11,7 +11,7 @@ from hypothesis.errors import UnsatisfiedAssumption
 
 from penstock.domain.errors import PenstockError
 from penstock.providers.embedded.grammar.build import object_grammar, schema_grammar
-from tests.engine.engines import RunningEngine
+from tests.engine.engines import SOAK, RunningEngine
 from tests.providers.gbnf import parse, sample
 from tests.providers.schemas import SCHEMAS, check
 
@@ -19,7 +19,9 @@ from tests.providers.schemas import SCHEMAS, check
 pytestmark = pytest.mark.timeout(600)
 
 # Shrinking a failure would ask the engine hundreds of times; the offline test above it shrinks.
-WITH_ENGINE = settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+WITH_ENGINE = settings(
+    max_examples=25 if SOAK else 8, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate)
+)
 
 TREE = {
     "$ref": "#/$defs/node",
@@ -86,7 +88,7 @@ def test_what_the_model_writes_matches_the_schema(
         assert answer["usage"]["completion_tokens"] == 200
 
 
-@settings(WITH_ENGINE, max_examples=15)
+@settings(WITH_ENGINE, max_examples=15 if SOAK else 5)
 @given(schema=SCHEMAS, temperature=st.floats(0.8, 1.5), seed=st.integers(0, 2**31))
 def test_the_arguments_of_a_forced_call_match_the_schema(
     engine: RunningEngine, schema: Any, temperature: float, seed: int

@@ -1,11 +1,11 @@
 """Money: exact decimals, rounded once, here. Stored and summed as whole 10^-9 of the currency."""
 
-import functools
 import hashlib
 import math
 import re
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +14,7 @@ from penstock.domain.usage import Usage, consistent
 
 NANOS = 1_000_000_000
 _MILLION = 1_000_000
+_MOST_TARIFFS = 4096
 # A billion of the currency: sums of nine such amounts still fit a BIGINT.
 MAX_NANOS = 10**18
 # A million of the currency, the most that one answer is charged, and a price says: sums of nine thousand still fit.
@@ -31,7 +32,7 @@ def price_nanos(usage: Usage, rate: Rate, *, percent: int = 100) -> int:
     cut to it. No answer costs more than MAX_PRICE.
     """
     usage = consistent(usage)
-    entry, read, write, output, scale = _whole_rates(rate)
+    entry, read, write, output, scale = _tariff(rate).whole
     plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
     millionths = (
         plain * entry
@@ -46,7 +47,27 @@ def price_nanos(usage: Usage, rate: Rate, *, percent: int = 100) -> int:
     return min(amount, MAX_PRICE_NANOS)
 
 
-@functools.lru_cache(4096)
+class _Tariff(NamedTuple):
+    """What follows from a ``rate``: its version, and ``whole`` numbers for it (see _whole_rates)."""
+
+    rate: Rate
+    version: str
+    whole: tuple[int, int, int, int, int]
+
+
+_tariffs: dict[int, _Tariff] = {}
+
+
+def _tariff(rate: Rate) -> _Tariff:
+    """By the object's identity, which it keeps as long as it stands here: its hash costs more than the price."""
+    found = _tariffs.get(id(rate))
+    if found is None:
+        if len(_tariffs) >= _MOST_TARIFFS:
+            _tariffs.clear()
+        found = _tariffs[id(rate)] = _Tariff(rate, _version(rate), _whole_rates(rate))
+    return found
+
+
 def _whole_rates(rate: Rate) -> tuple[int, int, int, int, int]:
     """The rates of input, of reading and writing a cache, and of output, as whole numbers of one unit, and how many of
     it are one."""
@@ -102,9 +123,12 @@ def shown(count: int) -> str:
     return f"{from_nanos(count):f}"
 
 
-@functools.lru_cache(4096)
 def price_version(rate: Rate) -> str:
     """Names what a rate says: 16 hex digits, the same for the same prices everywhere and ever."""
+    return _tariff(rate).version
+
+
+def _version(rate: Rate) -> str:
     # 1.0 and 1 are one price: equal decimals are written in one way.
     said = {name: _plainly(value) for name, value in msgspec.structs.asdict(rate).items()}
     return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
