@@ -41,7 +41,7 @@ def engine(
 
 @pytest.fixture(params=sorted(DRIVERS) if SOAK else [LLAMACPP.name])
 def fragile_engine(model: LocalModel, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunningEngine]:
-    """An engine of the test's own, to be killed; with PENSTOCK_SOAK=1 of each driver, one of which loads for seconds."""
+    """An engine of the test's own, to be killed; with PENSTOCK_SOAK=1 of each driver, also the slow one."""
     running = RunningEngine(model, tmp_path, driver=required(DRIVERS[request.param]), slots=2)
     yield running
     running.close()
