@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -26,7 +26,9 @@ _CHAT = "/v1/chat/completions"
 _PAGES = {"/healthz", "/readyz", "/available-models", "/v1/models", "/v1/mcp/servers"}
 _PAGES_BELOW = ("/v1/models/", "/models/")
 _READ_ONLY = ("GET", "HEAD")
-_READ = {b"authorization", b"x-api-key", b"content-length", b"x-heroku-prompt-caching", *REPLAY_HEADERS}
+_READ: Final = frozenset(
+    {b"authorization", b"x-api-key", b"content-length", b"x-heroku-prompt-caching", *REPLAY_HEADERS}
+)
 
 
 class Gateway:
@@ -139,7 +141,8 @@ class Gateway:
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:
     """The headers that say something here; of one that is repeated, the last."""
-    return {name: value for name, value in scope["headers"] if name in _READ}
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    return {name: value for name, value in headers if name in _READ}
 
 
 def _key(headers: dict[bytes, bytes]) -> str | None:
