@@ -17,7 +17,7 @@ import pytest
 from penstock.app.boot import Boot, Serving, Upstream
 from penstock.app.control import prepare_store
 from penstock.app.home import Home, HomeError
-from penstock.app.processes import ChildProcess
+from penstock.app.nursery.processes import ChildProcess
 from penstock.providers.spec import ProviderSpec
 from penstock.settings.tree import Settings
 from tests.server import Server, borrow_weights, descendants, is_alive, scratch_env, wait_ready

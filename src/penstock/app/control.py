@@ -1,12 +1,12 @@
 """Wires the control plane's process, and prepares the store before anything serves."""
 
-import sys
 from pathlib import Path
 
 import penstock
 from penstock.app.banner import Hello
 from penstock.app.boot import Boot, Serving
-from penstock.app.home import open_database
+from penstock.app.home import Home
+from penstock.app.store import database_name, open_database
 from penstock.control import api, bootstrap
 from penstock.control.context import ControlContext
 from penstock.settings.tree import Settings
@@ -16,9 +16,8 @@ _QUERY_S = 0.25
 
 
 def prepare_store(settings: Settings) -> Hello | None:
-    """Migrate the database, make the operator's token, and on the very first start the app ``hello``.
-
-    Raises StoreError.
+    """Migrate the database, make the operator's token, and on the very first start the app ``hello``; note in the home
+    which database it is. Raises StoreError, HomeError.
     """
     home = Path(settings.home)
     db = open_database(settings)
@@ -27,9 +26,8 @@ def prepare_store(settings: Settings) -> Hello | None:
         made = bootstrap.ensure_hello(db, email=settings.control.operator_email)
     finally:
         db.close()
-    if made is None:
-        return None
-    return Hello(app=bootstrap.HELLO, key=made.secret if sys.stdout.isatty() else None)
+    Home(settings.home).note_database(database_name(settings))
+    return None if made is None else Hello(app=bootstrap.HELLO, key=made.secret)
 
 
 class ControlParts:

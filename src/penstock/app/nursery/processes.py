@@ -5,13 +5,16 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterable
 
 import msgspec
 
+from penstock.app.banner import Hello
 from penstock.app.boot import Boot, Serving
+from penstock.app.nursery.forks import Forked, NoFork, Template
 from penstock.providers.catalogue.credentials import secret_variables
 from penstock.settings.load import SECRET_SETTINGS, env_name
 from penstock.settings.tree import Settings
@@ -30,15 +33,21 @@ class ChildFailed(Exception):
 class _Said(msgspec.Struct):
     ready: bool = False
     error: str | None = None
+    hello: Hello | None = None
 
 
 class ChildProcess:
-    """A gateway worker or the control plane."""
+    """A gateway worker, the control plane, the ledger or what prepares the store: forked from the template, or started
+    afresh where there is none."""
 
-    def __init__(self, boot: Boot, *, name: str) -> None:
+    def __init__(self, boot: Boot, *, name: str, template: Template | None = None) -> None:
         self.name = name
         self._boot = boot
-        self._process: asyncio.subprocess.Process | None = None
+        self._template = template
+        self._process: Forked | asyncio.subprocess.Process | None = None
+        # What it says and is told: both ends of our end of its stdin and stdout.
+        self._hears: asyncio.StreamReader | None = None
+        self._tells: asyncio.StreamWriter | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._delay_s = _FIRST_DELAY_S
         # One conversation at a time: a start, or a new configuration. Answers that are still owed come first.
@@ -56,6 +65,14 @@ class ChildProcess:
         await self._spawn()
         self._watcher = asyncio.create_task(self._watch(), name=f"watch-{self.name}")
 
+    async def run(self) -> Hello | None:
+        """Start, and wait until it has said that it is done and ended: what it has made. Raises ChildFailed."""
+        try:
+            said = await self._spawn(within_s=None)
+        finally:
+            await self._end()
+        return said.hello
+
     async def tell(self, serving: Serving) -> str | None:
         """Hand a new configuration over, also to every later start; why it is not applied, None when it is or the child
         is just being started again."""
@@ -65,7 +82,7 @@ class ChildProcess:
             if process is None or process.returncode is not None:
                 return None
             try:
-                said = await self._say(process, serving, within_s=self.patience_s)
+                said = await self._say(serving, within_s=self.patience_s)
             except (ConnectionError, TimeoutError, msgspec.DecodeError):
                 return None if process.returncode is not None else "no answer"
             return None if said.ready else said.error
@@ -79,6 +96,7 @@ class ChildProcess:
                 _log.error("%s: its watch had failed (%s)", self.name, failure)
         process = self._process
         if process is None or process.returncode is not None:
+            self._hang_up()
             return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
@@ -87,46 +105,73 @@ class ChildProcess:
                 await process.wait()
         except TimeoutError:
             _log.warning("%s did not end within %.0f s: killed", self.name, bound_s)
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        await self._end()
 
-    async def _spawn(self) -> None:
+    async def _spawn(self, *, within_s: float | None = _START_TIMEOUT_S) -> _Said:
         async with self._talk:
-            await self._spawn_now()
+            self._hang_up()
+            self._owed = 0
+            ours, theirs = socket.socketpair()
+            try:
+                with theirs:
+                    process = self._process = await self._begin(theirs)
+            except OSError as error:
+                ours.close()
+                raise ChildFailed(f"{self.name}: cannot be started ({error.strerror or error})") from error
+            self._hears, self._tells = await asyncio.open_connection(sock=ours)
+            # A fork has the environment of its template until it is told its own.
+            environment = self._environment() if isinstance(process, Forked) else None
+            boot = msgspec.structs.replace(self._boot, environment=environment)
+            try:
+                said = await self._say(boot, within_s=within_s)
+            except (TimeoutError, ConnectionError, msgspec.DecodeError):
+                said = _Said(error=f"{self.name}: ended before it was ready")
+            if not said.ready:
+                await self._end()
+                raise ChildFailed(said.error or f"{self.name}: did not start")
+            return said
 
-    async def _spawn_now(self) -> None:
-        pipe = asyncio.subprocess.PIPE
+    async def _begin(self, talk: socket.socket) -> Forked | asyncio.subprocess.Process:
+        """A process with ``talk`` as its stdin and stdout. Raises OSError."""
+        if self._template is not None:
+            with contextlib.suppress(NoFork):
+                return await self._template.fork(self._boot.role, talk, self._boot.listener)
         # -P keeps a folder named penstock in the working directory from being imported instead of ours.
         command = (sys.executable, "-P", "-m", "penstock.app.child")
-        env = environment_without_secrets(self._boot.settings, self._boot.serving.secret_variables)
-        self._owed = 0
-        try:
-            process = self._process = await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, pass_fds=(self._boot.listener,), env=env
-            )
-        except OSError as error:
-            raise ChildFailed(f"{self.name}: cannot be started ({error.strerror or error})") from error
-        try:
-            said = await self._say(process, self._boot, within_s=_START_TIMEOUT_S)
-        except (TimeoutError, ConnectionError, msgspec.DecodeError):
-            said = _Said(error=f"{self.name}: ended before it was ready")
-        if not said.ready:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            raise ChildFailed(said.error or f"{self.name}: did not start")
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=talk.fileno(),
+            stdout=talk.fileno(),
+            pass_fds=(self._boot.listener,),
+            env=self._environment(),
+        )
 
-    async def _say(self, process: asyncio.subprocess.Process, message: Boot | Serving, *, within_s: float) -> _Said:
+    def _environment(self) -> dict[str, str]:
+        return environment_without_secrets(self._boot.settings, self._boot.serving.secret_variables)
+
+    async def _end(self) -> None:
+        """Kill it if it runs, and let go of it."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._tells is not None:
+            self._tells.close()
+        self._hears = self._tells = None
+
+    async def _say(self, message: Boot | Serving, *, within_s: float | None) -> _Said:
         """Send one line, wait for the one that answers it, behind those that came too late for earlier ones."""
-        assert process.stdin is not None
-        assert process.stdout is not None
+        assert self._tells is not None
+        assert self._hears is not None
         self._owed += 1
         async with asyncio.timeout(within_s):
-            process.stdin.write(msgspec.json.encode(message) + b"\n")
-            await process.stdin.drain()
+            self._tells.write(msgspec.json.encode(message) + b"\n")
+            await self._tells.drain()
             while self._owed:
-                line = await process.stdout.readline()
+                line = await self._hears.readline()
                 self._owed -= 1
             return msgspec.json.decode(line, type=_Said)
 
