@@ -66,7 +66,7 @@ def main() -> int:
 
 def _store(settings: Settings) -> int:
     """Prepare the store before anything serves."""
-    from penstock.app.control import prepare_store  # noqa: PLC0415 - a gateway worker does without it
+    from penstock.app.serving.prepare import prepare_store  # noqa: PLC0415 - the others do without it
 
     try:
         _say({"ready": True, "hello": prepare_store(settings)})

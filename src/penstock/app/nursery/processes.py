@@ -138,12 +138,9 @@ class ChildProcess:
                 return await self._template.fork(self._boot.role, talk, self._boot.listener)
         # -P keeps a folder named penstock in the working directory from being imported instead of ours.
         command = (sys.executable, "-P", "-m", "penstock.app.child")
+        end, env = talk.fileno(), self._environment()
         return await asyncio.create_subprocess_exec(
-            *command,
-            stdin=talk.fileno(),
-            stdout=talk.fileno(),
-            pass_fds=(self._boot.listener,),
-            env=self._environment(),
+            *command, stdin=end, stdout=end, pass_fds=(self._boot.listener,), env=env
         )
 
     def _environment(self) -> dict[str, str]:

@@ -18,9 +18,9 @@ from penstock.app.nursery.title import set_title
 _CHILD = "penstock.app.child"
 # What a role needs, in the order in which the supervisor asks for them.
 _NEEDS = {
-    "store": (_CHILD, "penstock.app.control"),
+    "store": (_CHILD, "penstock.app.serving.prepare"),
     "gateway": ("penstock.app.compose", "uvloop"),
-    "control": (),
+    "control": ("penstock.app.control",),
     "ledger": ("penstock.app.ledger",),
 }
 
