@@ -144,7 +144,6 @@ class Supervisor:
             plain, role="control", settings=self._settings, listener=control.fileno()
         )
         store_boot = msgspec.structs.replace(control_boot, role="store")
-        hello = await self._child(store_boot, "store").run()
         count = self._settings.gateway.workers
         self._children = [
             *(self._child(boot, f"gateway worker {number}") for number in range(1, count + 1)),
@@ -152,9 +151,11 @@ class Supervisor:
             self._child(ledger_boot, _LEDGER),
         ]
         async with _together() as group:
-            for child in self._children:
-                group.create_task(child.start())
-        return hello
+            # All import while the store is prepared; the workers come last, for the template imports what they need.
+            hello = group.create_task(self._child(store_boot, "store").run())
+            for child in reversed(self._children):
+                group.create_task(child.start(hello))
+        return hello.result()
 
     def _child(self, boot: Boot, name: str) -> ChildProcess:
         return ChildProcess(boot, name=name, template=self._template)

@@ -69,17 +69,16 @@ class Template:
 
     async def fork(self, role: str, talk: socket.socket, listener: int) -> Forked:
         """A child that has ``talk`` as its stdin and stdout, and the listener at the same number. Raises NoFork."""
-        async with self._turn:
-            asking = asyncio.ensure_future(self._ask(f"{role} {listener}", talk, listener))
-            try:
-                return await asyncio.shield(asking)
-            except asyncio.CancelledError:
-                # Whoever gives up a start must not leave a child behind that nobody knows.
-                with contextlib.suppress(NoFork):
-                    forked = await asking
-                    forked.kill()
-                    await forked.wait()
-                raise
+        asking = asyncio.ensure_future(self._ask(f"{role} {listener}", talk, listener))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            # Whoever gives up a start must not leave a child behind that nobody knows.
+            with contextlib.suppress(NoFork):
+                forked = await asking
+                forked.kill()
+                await forked.wait()
+            raise
 
     def close(self) -> None:
         """End the template's process."""
@@ -93,7 +92,8 @@ class Template:
         channel = self._started.channel
         try:
             socket.send_fds(channel, [request.encode()], [talk.fileno(), listener])
-            async with asyncio.timeout(_PATIENCE_S):
+            # Many may ask at once; they are answered in turn.
+            async with asyncio.timeout(_PATIENCE_S), self._turn:
                 answer = await asyncio.get_running_loop().sock_recv(channel, 64)
         except OSError as error:
             # A time-out is one of them.
@@ -108,5 +108,7 @@ class Template:
         return Forked(pid)
 
     def _give_up(self, reason: str) -> None:
+        if self._started is None:
+            return
         _log.warning("the template of the children is gone (%s): they are started afresh from now on", reason)
         self.close()

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 import msgspec
 
@@ -60,9 +60,10 @@ class ChildProcess:
         """The process id while it runs."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
-    async def start(self) -> None:
-        """Start and wait until it serves. Raises ChildFailed."""
-        await self._spawn()
+    async def start(self, once: Awaitable[object] | None = None) -> None:
+        """Start, tell it what to do ``once`` that is done, and wait until it serves. Raises ChildFailed, and what
+        ``once`` raises."""
+        await self._spawn(once=once)
         self._watcher = asyncio.create_task(self._watch(), name=f"watch-{self.name}")
 
     async def run(self) -> Hello | None:
@@ -107,7 +108,9 @@ class ChildProcess:
             _log.warning("%s did not end within %.0f s: killed", self.name, bound_s)
         await self._end()
 
-    async def _spawn(self, *, within_s: float | None = _START_TIMEOUT_S) -> _Said:
+    async def _spawn(
+        self, *, once: Awaitable[object] | None = None, within_s: float | None = _START_TIMEOUT_S
+    ) -> _Said:
         async with self._talk:
             self._hang_up()
             self._owed = 0
@@ -122,6 +125,8 @@ class ChildProcess:
             # A fork has the environment of its template until it is told its own.
             environment = self._environment() if isinstance(process, Forked) else None
             boot = msgspec.structs.replace(self._boot, environment=environment)
+            if once is not None:
+                await once
             try:
                 said = await self._say(boot, within_s=within_s)
             except (TimeoutError, ConnectionError, msgspec.DecodeError):

@@ -1,8 +1,9 @@
 """The template of the children: ``python -m penstock.app.nursery.template``, its socket on stdin.
 
-Imports what children need, ahead of every request, and forks a child for each: what four processes would import is
-imported once, and its memory is shared. It has one thread and no event loop, opens nothing and knows no secret. A fork
-is no child of its own but the supervisor's, which adopts orphans. Ends with the supervisor, by the end of its socket.
+Imports what several children need, ahead of every request, and forks a child for each: what four processes would
+import is imported once, and its memory is shared. It has one thread and no event loop, opens nothing and knows no
+secret. A fork is no child of its own but the supervisor's, which adopts orphans. Ends with the supervisor, by the end
+of its socket.
 """
 
 import contextlib
@@ -16,13 +17,11 @@ from importlib import import_module
 from penstock.app.nursery.title import set_title
 
 _CHILD = "penstock.app.child"
-# What a role needs, in the order in which the supervisor asks for them.
-_NEEDS = {
-    "store": (_CHILD, "penstock.app.serving.prepare"),
-    "gateway": ("penstock.app.compose", "uvloop"),
-    "control": ("penstock.app.control",),
-    "ledger": ("penstock.app.ledger",),
-}
+# Every child needs these, and every worker the others: one import serves them all.
+_SHARED = (_CHILD, "penstock.app.serving.prepare")
+_WORKERS = ("penstock.app.compose", "uvloop")
+# Who is alone with what it needs imports that itself, beside the template and before it is told anything.
+_OWN = {"control": ("penstock.app.control", "uvloop"), "ledger": ("penstock.app.ledger", "uvloop")}
 
 
 def main() -> int:
@@ -31,7 +30,7 @@ def main() -> int:
     # Nothing that is imported goes again, and no fork shall look through it.
     gc.disable()
     channel = socket.socket(fileno=0)
-    ahead = [module for needs in _NEEDS.values() for module in needs]
+    ahead = [*_SHARED, *_WORKERS]
     while True:
         while ahead and not select.select([channel], [], [], 0)[0]:
             _import(ahead.pop(0))
@@ -39,7 +38,7 @@ def main() -> int:
         if not message:
             return 0
         role, listener = message.decode().split()
-        for module in _NEEDS[role]:
+        for module in (*_SHARED, *(_WORKERS if role == "gateway" else ())):
             _import(module)
         gc.freeze()
         try:
@@ -48,7 +47,7 @@ def main() -> int:
             pid = -(error.errno or 1)
         if pid == 0:
             channel.detach()
-            return _become(int(listener), *descriptors)
+            return _become(role, int(listener), *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         channel.send(str(pid).encode())
@@ -85,7 +84,7 @@ def _fork() -> int:
     return told
 
 
-def _become(number: int, talk: int, listener: int) -> int:
+def _become(role: str, number: int, talk: int, listener: int) -> int:
     """Be a child as one that was started afresh: its pipe is stdin and stdout, its listener has the number that it will
     be told."""
     os.dup2(talk, 0)
@@ -94,6 +93,8 @@ def _become(number: int, talk: int, listener: int) -> int:
     if listener != number:
         os.dup2(listener, number)
         os.close(listener)
+    for module in _OWN.get(role, ()):
+        _import(module)
     gc.enable()
     status: int = import_module(_CHILD).main()
     return status
