@@ -83,6 +83,7 @@ class Supervisor:
         self._engines = Engines(settings)
         self._children: list[ChildProcess] = []
         self._listeners: list[socket.socket] = []
+        self._serves = False
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -173,6 +174,7 @@ class Supervisor:
         return [f"{child.name}: {refusal}" for child, refusal in said if refusal]
 
     def _announce(self, boot: Boot, catalogue: Catalogue, hello: Hello | None) -> None:
+        self._serves = True
         gateway_url = url_of(self._listeners[0])
         ready = {
             "gateway": gateway_url,
@@ -189,7 +191,7 @@ class Supervisor:
         self._home.withdraw(self._settings.serve.ready_file)
         for listener in self._listeners:
             listener.close()
-        if self._children:
+        if self._serves:
             with contextlib.suppress(OSError):
                 print(f"penstock: stopping; open answers may take up to {bound_s:.0f} s", file=sys.stderr)
         ends: list[BaseException | None] = []

@@ -67,7 +67,7 @@ class Template:
             # A fork is left an orphan at once: it becomes ours.
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    async def fork(self, role: str, talk: socket.socket, listener: int) -> Forked:
+    async def fork(self, role: str, listener: int, talk: socket.socket) -> Forked:
         """A child that has ``talk`` as its stdin and stdout, and the listener at the same number. Raises NoFork."""
         asking = asyncio.ensure_future(self._ask(f"{role} {listener}", talk, listener))
         try:

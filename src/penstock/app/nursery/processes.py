@@ -8,7 +8,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import msgspec
 
@@ -24,6 +25,8 @@ _FIRST_DELAY_S = 0.1
 _MAX_DELAY_S = 5.0
 _HEALTHY_S = 10.0
 _START_TIMEOUT_S = _ANSWER_TIMEOUT_S = 60.0
+
+_Process = Forked | asyncio.subprocess.Process
 
 
 class ChildFailed(Exception):
@@ -44,8 +47,8 @@ class ChildProcess:
         self.name = name
         self._boot = boot
         self._template = template
-        self._process: Forked | asyncio.subprocess.Process | None = None
-        # What it says and is told: both ends of our end of its stdin and stdout.
+        self._process: _Process | None = None
+        # What it says and is told, over a socket that is its stdin and stdout.
         self._hears: asyncio.StreamReader | None = None
         self._tells: asyncio.StreamWriter | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -114,13 +117,11 @@ class ChildProcess:
         async with self._talk:
             self._hang_up()
             self._owed = 0
-            ours, theirs = socket.socketpair()
             try:
-                with theirs:
-                    process = self._process = await self._begin(theirs)
+                process, ours = await self._begin()
             except OSError as error:
-                ours.close()
                 raise ChildFailed(f"{self.name}: cannot be started ({error.strerror or error})") from error
+            self._process = process
             self._hears, self._tells = await asyncio.open_connection(sock=ours)
             # A fork has the environment of its template until it is told its own.
             environment = self._environment() if isinstance(process, Forked) else None
@@ -136,11 +137,14 @@ class ChildProcess:
                 raise ChildFailed(said.error or f"{self.name}: did not start")
             return said
 
-    async def _begin(self, talk: socket.socket) -> Forked | asyncio.subprocess.Process:
-        """A process with ``talk`` as its stdin and stdout. Raises OSError."""
+    async def _begin(self) -> tuple[_Process, socket.socket]:
+        """A process, and our end of its stdin and stdout. Raises OSError."""
         if self._template is not None:
             with contextlib.suppress(NoFork):
-                return await self._template.fork(self._boot.role, talk, self._boot.listener)
+                return await _talking(partial(self._template.fork, self._boot.role, self._boot.listener))
+        return await _talking(self._start_afresh)
+
+    async def _start_afresh(self, talk: socket.socket) -> _Process:
         # -P keeps a folder named penstock in the working directory from being imported instead of ours.
         command = (sys.executable, "-P", "-m", "penstock.app.child")
         end, env = talk.fileno(), self._environment()
@@ -197,6 +201,18 @@ class ChildProcess:
             _log.error("%s; next start in %.1f s", error, self._delay_s)
             return False
         return True
+
+
+async def _talking(begin: Callable[[socket.socket], Awaitable[_Process]]) -> tuple[_Process, socket.socket]:
+    """The process that is begun with one end of a pair of sockets, and the other end. A pair serves one attempt: of one
+    that fails, a process may be left that has it."""
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            return await begin(theirs), ours
+    except BaseException:
+        ours.close()
+        raise
 
 
 def environment_without_secrets(settings: Settings, also: Iterable[str] = ()) -> dict[str, str]:
