@@ -117,6 +117,27 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+TEMPLATE = "penstock forks"
+
+
+def title(pid: int) -> str:
+    """What ``top`` calls a process; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def titled(pid: int, name: str) -> list[int]:
+    """The processes below ``pid`` that are called so."""
+    return [child for child in descendants(pid) if title(child) == name]
+
+
+def children(pid: int) -> list[int]:
+    """Process ids below ``pid`` without the template, of which there is one as long as it is not killed."""
+    return [child for child in descendants(pid) if title(child) != TEMPLATE]
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:

@@ -159,7 +159,7 @@ class Storm:
         with self._log.open("ab") as out:
             process = subprocess.Popen(
                 [*command, "--config", str(self._config)],
-                env=scratch_env(self.home) | {"TESTS_CLOCK": str(self._clock), "PYTHONPATH": path},
+                env=scratch_env(self.home) | {"PYTHON_TESTS_CLOCK": str(self._clock), "PYTHONPATH": path},
                 stdout=out,
                 stderr=out,
             )

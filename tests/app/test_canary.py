@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.gateway.conftest import DONE, answer_plainly, control, delta
-from tests.server import Server, descendants, running, scratch_env, wait_ready
+from tests.server import Server, descendants, running, scratch_env, titled, wait_ready
 from tests.upstream import Exchange, ScriptedUpstream
 
 CONFIG = """
@@ -173,7 +173,7 @@ def make_secrets(canaries: Canaries) -> None:
 
 def crash_and_fail(canaries: Canaries) -> None:
     """A worker that is killed and started again, and commands that fail."""
-    for pid in descendants(canaries.server.process.pid)[:2]:
+    for pid in titled(canaries.server.process.pid, "penstock worker"):
         os.kill(pid, 9)
     wait_ready(canaries.server.process, canaries.server.home, canaries.server.log)
     env = scratch_env(canaries.server.home) | {"PENSTOCK_CONTROL_TOKEN": canaries.marks["wrong token"]}

@@ -15,12 +15,13 @@ import httpx
 import pytest
 
 from penstock.app.boot import Boot, Serving, Upstream
-from penstock.app.control import prepare_store
 from penstock.app.home import Home, HomeError
-from penstock.app.processes import ChildProcess
+from penstock.app.nursery.processes import ChildProcess
+from penstock.app.serving.prepare import prepare_store
 from penstock.providers.spec import ProviderSpec
 from penstock.settings.tree import Settings
-from tests.server import Server, borrow_weights, descendants, is_alive, scratch_env, wait_ready
+from tests.server import TEMPLATE, Server, borrow_weights, descendants, is_alive, scratch_env, titled, wait_ready
+from tests.server import children as below
 
 SECRET = "LAB_KEY"
 
@@ -62,12 +63,14 @@ def serving(folder: Path, python: Path, *flags: str, **env: str) -> Iterator[Ser
 
 
 def children(server: Server) -> set[int]:
-    return set(descendants(server.process.pid))
+    return set(below(server.process.pid))
 
 
 def refuse_starts(server: Server, python: Path) -> None:
-    """Take the interpreter away, end one child and wait until the supervisor could not start another."""
+    """Take template and interpreter away, end one child and wait until the supervisor could not start another."""
     python.rename(python.with_name("away"))
+    for pid in titled(server.process.pid, TEMPLATE):
+        os.kill(pid, signal.SIGKILL)
     os.kill(max(children(server)), signal.SIGKILL)
     until(lambda: "cannot be started" in server.log.read_text(), "the failed start is not logged")
 
@@ -102,9 +105,9 @@ def test_no_child_holds_the_secret_of_a_provider_in_its_environment(tmp_path: Pa
         '[[model]]\nid = "m"\ntargets = [{ provider = "lab", model = "m" }]\n'
     )
     with serving(tmp_path, Path(sys.executable), "--config", str(config), **{SECRET: "s3cret"}) as server:
-        family = children(server)
+        family = descendants(server.process.pid)
         holders = [pid for pid in family if b"s3cret" in Path(f"/proc/{pid}/environ").read_bytes()]
-        assert (len(family), holders) == (4, [])
+        assert (len(family), holders) == (5, [])
         assert b"HOME=" in Path(f"/proc/{max(family)}/environ").read_bytes()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
@@ -175,8 +178,8 @@ def test_a_master_key_from_the_environment_reaches_no_child_through_it(tmp_path:
     key = "5e" * 32
     flags = ("--set", "engine.enabled=false")
     with serving(tmp_path, Path(sys.executable), *flags, PENSTOCK_SECRETS_MASTER_KEY=key) as server:
-        family = children(server)
-        assert len(family) == 3
+        family = descendants(server.process.pid)
+        assert len(family) == 4
         assert not [pid for pid in family if key.encode() in Path(f"/proc/{pid}/environ").read_bytes()]
         assert not (server.home / "master.key").exists()
         server.process.send_signal(signal.SIGTERM)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import descendants, is_alive, scratch_env
+from tests.server import children, is_alive, scratch_env
 
 CLIENTS = ("PIP_", "UV_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -54,7 +54,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 def test_a_signal_during_the_first_fetch_ends_the_server_and_its_package_client(
     serving: subprocess.Popen[bytes], tmp_path: Path, number: signal.Signals
 ) -> None:
-    clients = descendants(serving.pid)
+    clients = children(serving.pid)
     assert clients
     serving.send_signal(number)
     assert serving.wait(10) == 0
@@ -65,7 +65,7 @@ def test_a_signal_during_the_first_fetch_ends_the_server_and_its_package_client(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent is gone")
 def test_a_killed_server_leaves_no_package_client(serving: subprocess.Popen[bytes]) -> None:
-    clients = descendants(serving.pid)
+    clients = children(serving.pid)
     assert clients
     serving.kill()
     serving.wait(30)

@@ -23,7 +23,18 @@ from penstock.ledger.records import Progress
 from penstock.store.database import Database
 from penstock.store.metering.ledger import LedgerStore
 from tests.gateway.conftest import DONE, Gateway, control, delta
-from tests.server import Server, borrow_weights, descendants, is_alive, running, scratch_env, wait_ready
+from tests.server import (
+    TEMPLATE,
+    Server,
+    borrow_weights,
+    descendants,
+    is_alive,
+    running,
+    scratch_env,
+    title,
+    titled,
+    wait_ready,
+)
 from tests.upstream import Exchange, ScriptedUpstream
 
 NO_ENGINE = ("--set", "engine.enabled=false")
@@ -245,7 +256,8 @@ def test_children_end_by_themselves_when_the_supervisor_is_killed(tmp_path: Path
         process = subprocess.Popen(command, env=scratch_env(home), stdout=out, stderr=out)
     wait_ready(process, home, log)
     family = descendants(process.pid)
-    assert len(family) >= 3
+    assert len(family) >= 4
+    assert title(family[0]) == TEMPLATE
     process.kill()
     process.wait(30)
     until(lambda: not [pid for pid in family if is_alive(pid)], "children outlive the supervisor")
@@ -278,7 +290,7 @@ def test_what_a_killed_worker_had_produced_is_in_the_ledger(tmp_path: Path) -> N
         reader.start()
         assert began.wait(30)
         until(lambda: any(isinstance(record, Progress) for record in gateway.records()), "nothing is noted of it")
-        worker = min(descendants(server.process.pid))
+        (worker,) = titled(server.process.pid, "penstock worker")
         os.kill(worker, signal.SIGKILL)
         reader.join(30)
         case.go.set()

@@ -21,7 +21,7 @@ from penstock.app.serving.reload import Reloader
 from penstock.settings.load import config_file, load_settings
 from penstock.settings.tree import Settings
 from tests.gateway.conftest import ANSWER, DONE, control, delta
-from tests.server import Server, descendants, running
+from tests.server import Server, children, descendants, running
 from tests.upstream import Exchange, ScriptedUpstream
 
 HEAD = """
@@ -272,10 +272,10 @@ def test_the_defaults_of_limits_and_budgets_are_shown_as_the_new_file_has_them(l
 
 def test_a_worker_that_is_started_again_has_the_newest_configuration(live: Reloading) -> None:
     live.reload(live.rows("newest"))
-    before = set(descendants(live.server.process.pid))
+    before = set(children(live.server.process.pid))
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    until(lambda: len(set(descendants(live.server.process.pid)) - before) == len(before), "no new children")
+    until(lambda: len(set(children(live.server.process.pid)) - before) == len(before), "no new children")
     until(lambda: answers(live), "the new worker does not answer")
     assert live.status("newest") == 200
     until(lambda: answers_control(live), "the new control plane does not answer")

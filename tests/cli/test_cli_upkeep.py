@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.app.home import Home, database_name, master_keys, other_database
+from penstock.app.home import Home
+from penstock.app.store import database_name, master_keys, other_database
 from penstock.settings.load import load_settings
 from penstock.store.database import Database
 from penstock.store.errors import StoreError

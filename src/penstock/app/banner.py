@@ -1,6 +1,7 @@
 """What ``penstock serve`` prints once it is ready."""
 
 import json
+import sys
 from importlib.util import find_spec
 
 import msgspec
@@ -11,10 +12,10 @@ from penstock.engine.drivers import chosen
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """The app that the very first start made, and its key: None where no person would read it."""
+    """The app that the very first start made, and its key."""
 
     app: str
-    key: str | None
+    key: str
 
     def __repr__(self) -> str:
         return f"Hello({self.app})"
@@ -61,5 +62,5 @@ def _rows(names: list[str], per_row: int = 5) -> list[str]:
 def _curl(gateway_url: str, model: str, hello: Hello) -> str:
     body = {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 30}
     # The key is shown once, to the person at the terminal who makes the installation, and never to a log.
-    key = hello.key or f"$(penstock config:get INFERENCE_KEY -a {hello.app})"
+    key = hello.key if sys.stdout.isatty() else f"$(penstock config:get INFERENCE_KEY -a {hello.app})"
     return f"curl -s {gateway_url}/v1/chat/completions -H \"Authorization: Bearer {key}\" -d '{json.dumps(body)}'"

@@ -51,12 +51,14 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Boot(msgspec.Struct, frozen=True, kw_only=True):
-    """A child's whole configuration. ``listener`` is the number of the inherited listening socket."""
+    """A child's whole configuration. ``listener`` is the number of the inherited listening socket; ``environment`` is
+    what a fork of the template takes for its own, None where the process has it already."""
 
-    role: Literal["gateway", "control", "ledger"]
+    role: Literal["store", "gateway", "control", "ledger"]
     settings: Settings
     listener: int
     gateway_url: str
     control_url: str
     engines: tuple[EngineAddress, ...] = ()
     serving: Serving = Serving()
+    environment: dict[str, str] | None = None

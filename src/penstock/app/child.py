@@ -1,4 +1,4 @@
-"""The entry of a gateway worker, the control plane and the ledger: ``python -m penstock.app.child``, told on stdin.
+"""What each child runs, told on stdin, in a fork of the template or as ``python -m penstock.app.child``.
 
 Ends with the supervisor: by SIGTERM with a drain, and by itself when stdin closes because the supervisor is gone.
 """
@@ -17,8 +17,13 @@ from typing import Protocol
 import msgspec
 
 from penstock.app.boot import Boot, Serving
+from penstock.app.home import HomeError
 from penstock.app.logs import set_up_logging
+from penstock.app.nursery.early import BLOCKED
+from penstock.app.nursery.title import set_title
 from penstock.app.serving.lifeline import Lifeline
+from penstock.settings.tree import Settings
+from penstock.store.errors import StoreError
 from penstock.web.hub import HttpLimits
 from penstock.web.server import Server
 
@@ -34,12 +39,20 @@ def main() -> int:
     # Ctrl-C and a terminal that goes reach the whole group: the supervisor drains us, or reloads.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # A fork of the template was made with them blocked.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
     lifeline = Lifeline(0)
     line = lifeline.wait()
     if line is None:
         return 0
     boot = msgspec.json.decode(line, type=Boot)
+    if boot.environment is not None:
+        os.environ.clear()
+        os.environ.update(boot.environment)
+    set_title(boot.role)
     set_up_logging(boot.settings.log.level)
+    if boot.role == "store":
+        return _store(boot.settings)
     run = {"gateway": _gateway, "control": _control, "ledger": _ledger}[boot.role]
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -47,6 +60,18 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - the supervisor prints this one line instead of a stack trace
         _log.debug("%s failed", boot.role, exc_info=error)
         _say({"error": f"{boot.role}: {error}"})
+        return 1
+    return 0
+
+
+def _store(settings: Settings) -> int:
+    """Prepare the store before anything serves."""
+    from penstock.app.serving.prepare import prepare_store  # noqa: PLC0415 - the others do without it
+
+    try:
+        _say({"ready": True, "hello": prepare_store(settings)})
+    except (StoreError, HomeError) as error:
+        _say({"error": str(error)})
         return 1
     return 0
 

@@ -3,8 +3,9 @@
 import hashlib
 
 from penstock.app.boot import Boot, Serving
-from penstock.app.home import Home, open_database
+from penstock.app.home import Home
 from penstock.app.serving.upstreams import Upstreams
+from penstock.app.store import open_database
 from penstock.gateway.admit import Recent
 from penstock.gateway.content import Contents
 from penstock.gateway.endpoints import Gateway

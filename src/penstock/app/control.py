@@ -1,35 +1,13 @@
-"""Wires the control plane's process, and prepares the store before anything serves."""
-
-import sys
-from pathlib import Path
+"""Wires the control plane's process."""
 
 import penstock
-from penstock.app.banner import Hello
 from penstock.app.boot import Boot, Serving
-from penstock.app.home import open_database
-from penstock.control import api, bootstrap
+from penstock.app.store import open_database
+from penstock.control import api
 from penstock.control.context import ControlContext
-from penstock.settings.tree import Settings
 
 # What a worker may take on top of its poll interval to read the changes, look at open requests again and cut them.
 _QUERY_S = 0.25
-
-
-def prepare_store(settings: Settings) -> Hello | None:
-    """Migrate the database, make the operator's token, and on the very first start the app ``hello``.
-
-    Raises StoreError.
-    """
-    home = Path(settings.home)
-    db = open_database(settings)
-    try:
-        bootstrap.ensure_operator(db, home, settings.control.operator_email)
-        made = bootstrap.ensure_hello(db, email=settings.control.operator_email)
-    finally:
-        db.close()
-    if made is None:
-        return None
-    return Hello(app=bootstrap.HELLO, key=made.secret if sys.stdout.isatty() else None)
 
 
 class ControlParts:

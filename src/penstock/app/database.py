@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 
-from penstock.app.home import open_database
+from penstock.app.store import open_database
 from penstock.domain.catalogue import Rate
 from penstock.settings.tree import Settings
 from penstock.store.database import Database

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from penstock.app.boot import EngineAddress
-from penstock.app.processes import environment_without_secrets
+from penstock.app.nursery.processes import environment_without_secrets
 from penstock.engine.drivers import EngineFailed, EngineSpec, chosen
 from penstock.engine.registry import LocalModel
 from penstock.engine.supervised import EngineProcess, new_key, socket_path

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from penstock.app.boot import Boot, Serving
-from penstock.app.home import Home, open_database
+from penstock.app.home import Home
+from penstock.app.store import open_database
 from penstock.domain.catalogue import Rate
 from penstock.domain.errors import PenstockError
 from penstock.domain.ledger import DAY_US

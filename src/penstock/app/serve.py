@@ -15,12 +15,13 @@ import msgspec
 
 from penstock.app.banner import Hello, print_banner
 from penstock.app.boot import Boot, Serving
-from penstock.app.control import prepare_store
 from penstock.app.engines import Engines
-from penstock.app.home import Home, HomeError, database_name
+from penstock.app.home import Home, HomeError
 from penstock.app.listeners import PortError, bind, url_of
 from penstock.app.logs import set_up_logging
-from penstock.app.processes import ChildFailed, ChildProcess
+from penstock.app.nursery.forks import Template
+from penstock.app.nursery.processes import ChildFailed, ChildProcess
+from penstock.app.nursery.title import set_title
 from penstock.app.serving.plan import plan, serving
 from penstock.app.serving.reload import Reloader
 from penstock.domain.catalogue import Catalogue
@@ -50,7 +51,9 @@ _STARTUP_ERRORS = (
 
 def run(flags: Mapping[str, Any], config: Path | None = None) -> int:
     """Serve until SIGTERM or ctrl-C; the exit status. A start that fails prints one line and is status 1."""
+    template = Template()
     try:
+        set_title("supervisor")
         settings = load_settings(flags, config=config)
         set_up_logging(settings.log.level)
         reloader = Reloader(
@@ -58,25 +61,29 @@ def run(flags: Mapping[str, Any], config: Path | None = None) -> int:
             load=lambda: load_settings(flags, config=config),
             file=lambda: config_file(flags, config=config),
         )
-        return asyncio.run(Supervisor(settings, reloader).run())
+        return asyncio.run(Supervisor(settings, reloader, template).run())
     except CatalogueError as error:
         print(f"penstock: {located(str(error), error.at, config_file(flags, config=config))}", file=sys.stderr)
         return 1
     except _STARTUP_ERRORS as error:
         print(f"penstock: {error}", file=sys.stderr)
         return 1
+    finally:
+        template.close()
 
 
 class Supervisor:
     """Owns the sockets and the children of one home."""
 
-    def __init__(self, settings: Settings, reloader: Reloader) -> None:
+    def __init__(self, settings: Settings, reloader: Reloader, template: Template) -> None:
         self._settings = settings
         self._reloader = reloader
+        self._template = template
         self._home = Home(settings.home)
         self._engines = Engines(settings)
         self._children: list[ChildProcess] = []
         self._listeners: list[socket.socket] = []
+        self._serves = False
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -91,7 +98,7 @@ class Supervisor:
             starting = asyncio.create_task(self._start())
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if not starting.done():
+            if self._stop.is_set():
                 self._engines.abort()
                 starting.cancel()
                 await asyncio.gather(starting, return_exceptions=True)
@@ -132,23 +139,27 @@ class Supervisor:
         self._announce(boot, served.catalogue, wings.result())
 
     async def _start_wings(self, boot: Boot, control: socket.socket) -> Hello | None:
-        hello = await asyncio.to_thread(prepare_store, self._settings)
+        plain = msgspec.structs.replace(boot, serving=_without_upstreams(boot.serving))
+        ledger_boot = msgspec.structs.replace(plain, role="ledger")
+        control_boot = msgspec.structs.replace(
+            plain, role="control", settings=self._settings, listener=control.fileno()
+        )
+        store_boot = msgspec.structs.replace(control_boot, role="store")
         count = self._settings.gateway.workers
-        self._children = [ChildProcess(boot, name=f"gateway worker {number}") for number in range(1, count + 1)]
-        own = {
-            "role": "control",
-            "settings": self._settings,
-            "listener": control.fileno(),
-            "serving": _without_upstreams(boot.serving),
-        }
-        control_boot = msgspec.structs.replace(boot, **own)
-        self._children.append(ChildProcess(control_boot, name=_CONTROL))
-        ledger_boot = msgspec.structs.replace(boot, role="ledger", serving=_without_upstreams(boot.serving))
-        self._children.append(ChildProcess(ledger_boot, name=_LEDGER))
+        self._children = [
+            *(self._child(boot, f"gateway worker {number}") for number in range(1, count + 1)),
+            self._child(control_boot, _CONTROL),
+            self._child(ledger_boot, _LEDGER),
+        ]
         async with _together() as group:
-            for child in self._children:
-                group.create_task(child.start())
-        return hello
+            # All import while the store is prepared; the workers come last, for the template imports what they need.
+            hello = group.create_task(self._child(store_boot, "store").run())
+            for child in reversed(self._children):
+                group.create_task(child.start(hello))
+        return hello.result()
+
+    def _child(self, boot: Boot, name: str) -> ChildProcess:
+        return ChildProcess(boot, name=name, template=self._template)
 
     def _bind(self, host: str, port: int, *, what: str) -> socket.socket:
         listener = bind(host, port, what=what)
@@ -163,6 +174,7 @@ class Supervisor:
         return [f"{child.name}: {refusal}" for child, refusal in said if refusal]
 
     def _announce(self, boot: Boot, catalogue: Catalogue, hello: Hello | None) -> None:
+        self._serves = True
         gateway_url = url_of(self._listeners[0])
         ready = {
             "gateway": gateway_url,
@@ -171,7 +183,6 @@ class Supervisor:
             "pid": os.getpid(),
             "models": [model.id for model in catalogue.served],
         }
-        self._home.note_database(database_name(self._settings))
         self._home.announce(ready, self._settings.serve.ready_file)
         print_banner(catalogue, boot, gateway_url=gateway_url, hello=hello)
 
@@ -180,7 +191,7 @@ class Supervisor:
         self._home.withdraw(self._settings.serve.ready_file)
         for listener in self._listeners:
             listener.close()
-        if self._children:
+        if self._serves:
             with contextlib.suppress(OSError):
                 print(f"penstock: stopping; open answers may take up to {bound_s:.0f} s", file=sys.stderr)
         ends: list[BaseException | None] = []

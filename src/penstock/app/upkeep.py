@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.app.home import Home, master_keys, open_database, refuse_other_database
+from penstock.app.home import Home
+from penstock.app.store import master_keys, open_database, refuse_other_database
 from penstock.domain.ids import new_id
 from penstock.domain.platform import AuditEvent
 from penstock.settings.tree import Settings

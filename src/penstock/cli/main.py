@@ -11,6 +11,11 @@ def main(argv: list[str] | None = None) -> int:
 
         sys.stdout.write(f"penstock/{penstock.__version__}\n")
         return 0
+    if arguments[:1] == ["serve"] and not {"-h", "--help"} & set(arguments):
+        from penstock.app.nursery.early import start_early  # noqa: PLC0415 - no other command has children
+
+        # It imports what the children need while this process imports what the command needs.
+        start_early()
     from penstock.cli.root import run  # noqa: PLC0415 - loaded only when a command runs
 
     return run(arguments)

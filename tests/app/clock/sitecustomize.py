@@ -1,5 +1,6 @@
 """Sets the clock of every Python that finds this folder on its path, by the seconds that stand, as a double, in the
-file that TESTS_CLOCK names. The machine's own clock is not a test's to set."""
+file that PYTHON_TESTS_CLOCK names: the template of the children is given what is called PYTHON. The machine's own clock
+is not a test's to set."""
 
 import mmap
 import os
@@ -8,7 +9,7 @@ import time
 from pathlib import Path
 
 _real, _real_ns = time.time, time.time_ns
-with Path(os.environ["TESTS_CLOCK"]).open("rb") as _file:
+with Path(os.environ["PYTHON_TESTS_CLOCK"]).open("rb") as _file:
     _offset = mmap.mmap(_file.fileno(), 8, access=mmap.ACCESS_READ)
 
 

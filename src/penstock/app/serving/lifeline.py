@@ -30,6 +30,9 @@ class Lifeline:
             block = os.read(self._descriptor, _BLOCK)
         except BlockingIOError:
             return
+        except ConnectionResetError:
+            # The other end was closed before it had read all that this one said.
+            block = b""
         self.cut = not block
         self._buffer += block
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 from penstock.app.boot import EngineAddress, Serving, Upstream
 from penstock.gateway.dispatch import Adapter
 from penstock.providers.catalogue import limits_of
-from penstock.providers.embedded.adapter import EmbeddedAdapter
 from penstock.providers.images import ImageFetcher
 from penstock.providers.registry import make_adapter, make_transport
 from penstock.providers.spec import Bound
@@ -53,6 +52,8 @@ class Upstreams:
 
 def _make(what: Upstream | EngineAddress, bounds: UpstreamSettings) -> _Made:
     if isinstance(what, EngineAddress):
+        from penstock.providers.embedded.adapter import EmbeddedAdapter  # noqa: PLC0415 - many gateways have no engine
+
         transport = Transport(Endpoint(what.base), limits=limits_of(bounds))
         return _Made(EmbeddedAdapter(transport, key=what.key, context=what.context), transport, (what, bounds))
     transport = make_transport(what.spec)

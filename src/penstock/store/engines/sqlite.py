@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import sqlalchemy.dialects.sqlite  # noqa: F401 - else the first engine loads it, in each fork anew
 from sqlalchemy import URL, Connection, create_engine, event
 
 from penstock.settings.private import private_folder

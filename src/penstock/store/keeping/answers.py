@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.store.database import Database
+from penstock.store.engines.inserting import insert_into
 from penstock.store.governance import answer_chunks, answers
 
 # An owner that gave no sign of life for so long has died with its run.
@@ -154,7 +154,7 @@ class AnswerStore:
             row = _row(id_, app_id=app_id, now=now, expires_s=now + ttl_s) | {
                 "kind": _CACHE, "fingerprint": id_, "state": _FINISHED, "owner": "", "request_id": "", "body": body,
             }  # fmt: skip
-            new = _insert(connection, answers).values(**row)
+            new = insert_into(answers, connection.dialect.name).values(**row)
             again = {name: row[name] for name in ("body", "created_s", "expires_s")}
             connection.execute(new.on_conflict_do_update(index_elements=["id"], set_=again))
 
@@ -179,7 +179,12 @@ class AnswerStore:
                 "kind": _IDEMPOTENCY, "fingerprint": ask.fingerprint, "state": _RUNNING, "owner": ask.owner,
                 "request_id": ask.request_id, "body": None,
             }  # fmt: skip
-            new = _insert(connection, answers).values(**row).on_conflict_do_nothing().returning(answers.c.id)
+            new = (
+                insert_into(answers, connection.dialect.name)
+                .values(**row)
+                .on_conflict_do_nothing()
+                .returning(answers.c.id)
+            )
             if connection.execute(new).all():
                 return Found("mine", 1, now)
             found = connection.execute(select(answers).where(answers.c.id == ask.id).with_for_update()).one_or_none()
@@ -229,11 +234,8 @@ def _add_chunk(connection: Connection, beat: Beat) -> None:
     values = {
         "answer_id": beat.attempt.id, "attempt": beat.attempt.number, "number": beat.number, "body": beat.chunk
     }  # fmt: skip
-    connection.execute(_insert(connection, answer_chunks).values(**values).on_conflict_do_nothing())
-
-
-def _insert(connection: Connection, table: Any) -> Any:
-    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+    write = insert_into(answer_chunks, connection.dialect.name)
+    connection.execute(write.values(**values).on_conflict_do_nothing())
 
 
 def _now(connection: Connection) -> float:

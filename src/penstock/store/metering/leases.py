@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Executable, bindparam, case, delete, func, select, text, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.domain.limits import MINUTE_S, Counter, LeaseAsk, LeaseGrant, granted_of
 from penstock.store.database import Database
+from penstock.store.engines.inserting import insert_into
 from penstock.store.governance import budget_periods, lease_usage, leases
 from penstock.store.metering.alerts import Audit, no_audit
 from penstock.store.metering.spending import Refusals, default_budget, open_period
@@ -211,10 +211,9 @@ _USED = (
 def _writes(dialect: str) -> dict[str, Executable]:
     """How an exchange writes a use, a lease, and one of money: of that the ledger may have taken off what it found
     spent, since the row was read."""
-    build = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    use = build(lease_usage)
+    use = insert_into(lease_usage, dialect)
     added = {"used": lease_usage.c.used + use.excluded.used}
-    lease = build(leases).values({name: bindparam(name) for name in _COLUMNS})
+    lease = insert_into(leases, dialect).values({name: bindparam(name) for name in _COLUMNS})
     new = {name: lease.excluded[name] for name in _COLUMNS[2:]}
     changed = new | {"granted": leases.c.granted + bindparam("change")}
     return {

@@ -6,13 +6,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Column, Connection, Row, bindparam, func, insert, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.domain.errors import PenstockError
 from penstock.domain.ids import new_id
 from penstock.domain.ledger import DAY_US
 from penstock.domain.limits import Budget, Counter, Scope, period_end, period_start
 from penstock.store.database import Database
+from penstock.store.engines.inserting import insert_into
 from penstock.store.governance import budget_periods, budgets, ledger_days, ledger_head
 from penstock.store.metering.alerts import Audit, Crossed, event_of, named, tell
 from penstock.store.metering.ledger import AMOUNT, Sums
@@ -78,8 +78,7 @@ def default_budget(connection: Connection, budget: Budget) -> str:
     now = datetime.now(UTC)
     values = {name: getattr(budget, name) for name in (*_UNIQUE, "amount_nanos", "origin", "updated_by")}
     values |= {"alerts": list(budget.alerts), "created_at": now, "updated_at": now}
-    build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    write = build(budgets).values(id=budget.id or new_id(), **values)
+    write = insert_into(budgets, connection.dialect.name).values(id=budget.id or new_id(), **values)
     # Two workers may see it missing at once.
     write = write.on_conflict_do_update(
         index_elements=_UNIQUE,

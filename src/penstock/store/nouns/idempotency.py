@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.store.database import Database
+from penstock.store.engines.inserting import insert_into
 from penstock.store.schema import idempotency_keys
 
 KEPT = timedelta(hours=24)
@@ -37,8 +37,8 @@ class IdempotencyStore:
         with self._db.write() as connection:
             connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < now - KEPT))
             values = {"operator_id": operator_id, "key": key, "fingerprint": fingerprint}
-            build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            claim = build(idempotency_keys).values(**values, status=_PENDING, sealed=b"", created_at=now)
+            insert = insert_into(idempotency_keys, connection.dialect.name)
+            claim = insert.values(**values, status=_PENDING, sealed=b"", created_at=now)
             if connection.execute(claim.on_conflict_do_nothing().returning(idempotency_keys.c.key)).all():
                 return None
             found = connection.execute(select(idempotency_keys).where(*row)).one()

@@ -16,7 +16,7 @@ from penstock.settings.load import load_settings
 def back_up(file: Path) -> None:
     """Write one state of the whole database to a new FILE, while servers run. The master key is not in it."""
     from penstock.app import upkeep  # noqa: PLC0415 - the store is slow to import
-    from penstock.app.home import database_label  # noqa: PLC0415 - as above
+    from penstock.app.store import database_label  # noqa: PLC0415 - as above
 
     settings = load_settings()
     with output.action(f"Backing up {database_label(settings)} to {file}") as running:
@@ -55,7 +55,7 @@ def restore(file: Path, force: bool, confirm: str | None) -> None:
 def copy(to: str) -> None:
     """Move everything to another, empty database; no server may be running. Take its password from PGPASSWORD."""
     from penstock.app import upkeep  # noqa: PLC0415 - as above
-    from penstock.app.home import database_label  # noqa: PLC0415 - as above
+    from penstock.app.store import database_label  # noqa: PLC0415 - as above
 
     settings = warned(load_settings())
     with output.action(f"Copying {database_label(settings)}") as running:

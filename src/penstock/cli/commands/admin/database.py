@@ -40,7 +40,7 @@ def check(json_: bool) -> int:
 
 def warned(settings: Settings) -> Settings:
     """The settings, after a warning when they name another database than this home's server uses. Raises StoreError."""
-    from penstock.app.home import other_database  # noqa: PLC0415 - as above
+    from penstock.app.store import other_database  # noqa: PLC0415 - as above
 
     if other := other_database(settings):
         output.warn(f"{other[0].upper()}{other[1:]}.")
