@@ -19,7 +19,7 @@ WITH_NATIVE = $(if $(NATIVE),$(COMPILED))
 TWICE = --numprocesses 2 --dist loadfile
 # The tests that PENSTOCK_SOAK=1 gives their full counts.
 SOAKED = tests/app/test_crash.py tests/app/test_wreck.py tests/app/test_exact_limits.py tests/app/test_nothing_held.py \
-	tests/store/test_leases_model.py tests/ledger/test_leases_model.py \
+	tests/store/test_leases_model.py tests/ledger/test_leases_model.py tests/control/test_openapi.py \
 	tests/engine tests/providers/test_embedded_failures.py tests/providers/test_embedded_grammar.py
 
 # uv does not read pip's settings: where only pip is told about a mirror, hand that on.

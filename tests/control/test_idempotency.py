@@ -46,7 +46,7 @@ def test_one_key_for_two_requests_is_422_and_names_the_header(new_plane: Plane) 
     assert rows(new_plane, "apps") == 2
 
 
-@pytest.mark.parametrize("key", ["", "k" * 257, "schlüssel".encode("latin-1").decode("latin-1")])
+@pytest.mark.parametrize("key", ["", "k" * 257, "a\tb", "schlüssel".encode("latin-1").decode("latin-1")])
 def test_a_key_that_cannot_be_kept_is_422(new_plane: Plane, key: str) -> None:
     headers = [(b"Idempotency-Key", key.encode("latin-1"))]
     answer = new_plane.http.post("/apps", json={}, headers=headers)

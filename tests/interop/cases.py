@@ -45,6 +45,11 @@ class Stage:
 State = Callable[[Stage], bool]
 
 
+def anything(stage: Stage) -> bool:
+    """No state in particular: the command changes none."""
+    return True
+
+
 @dataclass(frozen=True)
 class Case:
     """One command line. APP and OTHER in it and in the patterns are the stage's apps.
@@ -58,7 +63,7 @@ class Case:
     out: str = ""
     err: str = ""
     code: int = 0
-    then: State = field(default=lambda stage: True)
+    then: State = field(default=anything)
     why: str = ""
 
     @property
@@ -259,7 +264,10 @@ SCENES: dict[str, tuple[Case, ...]] = {
         Case("ai:models:info -a APP", r"(?s)Base Model ID: +standard.+Model Alias: +INFERENCE"),
     ),
     "not here": (
-        Case("ai:models:create claude-4-5-sonnet -a APP --as INFERENCE"),
+        Case(
+            "ai:models:create claude-4-5-sonnet -a APP --as INFERENCE",
+            then=lambda at: at.attachments() == {"INFERENCE"},
+        ),
         Case(
             "ai:agents:call INFERENCE -a APP -p Hello",
             r"^\n?$",

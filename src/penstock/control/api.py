@@ -120,8 +120,8 @@ def remembering(route: Route, stores: Stores) -> Route:
         key = request.headers.get("idempotency-key")
         if key is None:
             return route.handler(request)
-        if not 0 < len(key) <= _LONGEST_KEY or not key.isascii():
-            raise invalid(f"The Idempotency-Key header must have 1 to {_LONGEST_KEY} ASCII characters.")
+        if not 0 < len(key) <= _LONGEST_KEY or not key.isascii() or not key.isprintable():
+            raise invalid(f"The Idempotency-Key header must have 1 to {_LONGEST_KEY} printable ASCII characters.")
         # With the token: what one token was told, a secret maybe, is not told to another.
         token = request.token.id if request.token else None
         asked = [request.method, request.path, request.query, request.body, token]

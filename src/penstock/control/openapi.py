@@ -168,8 +168,8 @@ def _parameters(route: Route) -> list[Json]:
             _parameter("If-None-Match", "header", "The ETag of what is known already: 304 when it still holds")
         )
     if route.creates:
-        meaning = "Any text of 1 to 256 characters: a repetition within a day is done once and answered again"
-        schema = {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[!-~]+$"}
+        meaning = "1 to 256 printable ASCII characters: a repetition within a day is done once and answered again"
+        schema = {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[ -~]+$"}
         found.append(_parameter("Idempotency-Key", "header", meaning) | {"schema": schema})
     return found
 
