@@ -15,8 +15,8 @@ NATIVE_FOLDER := build/native
 COMPILED := $(NATIVE_FOLDER)/penstock/compiled.txt
 # NATIVE=1: serve that; in tests, what runs as a server of its own.
 WITH_NATIVE = $(if $(NATIVE),$(COMPILED))
-# The whole suite in two processes, a file in one of them: it waits for servers and programs more than it computes.
-TWICE = --numprocesses 2 --dist loadfile
+# The whole suite in three processes, a file in one of them: it waits for servers and programs as much as it computes.
+SPREAD = --numprocesses 3 --dist loadfile
 # The tests that PENSTOCK_SOAK=1 gives their full counts.
 SOAKED = tests/app/test_crash.py tests/app/test_wreck.py tests/app/test_exact_limits.py tests/app/test_nothing_held.py \
 	tests/store/test_leases_model.py tests/ledger/test_leases_model.py tests/control/test_openapi.py \
@@ -39,7 +39,7 @@ serve: $(VENV)/.runtime $(WITH_NATIVE) ## Set up and serve; NATIVE=1 compiled; P
 native: $(COMPILED) ## Compile what every request runs through (needs a C compiler and the headers of Python)
 
 test: $(VENV)/.dev $(NODE_SDK) $(HEROKU_CLI) $(WITH_NATIVE) ## Run the tests; ARGS="tests/house -k size" narrows them; NATIVE=1 on a compiled server
-	$(if $(NATIVE),PENSTOCK_NATIVE=$(NATIVE_FOLDER)) $(PY) -m pytest $(or $(ARGS),$(TWICE))
+	$(if $(NATIVE),PENSTOCK_NATIVE=$(NATIVE_FOLDER)) $(PY) -m pytest $(or $(ARGS),$(SPREAD))
 
 soak: $(VENV)/.dev ## Kills, exact limits and storms at full counts (hours); ARGS="tests/app/test_crash.py -k worker" narrows them
 	PENSTOCK_SOAK=1 $(PY) -m pytest $(or $(ARGS),$(SOAKED))
