@@ -65,7 +65,7 @@ def running(home: Path, *flags: str) -> Iterator[Server]:
     borrow_weights(home)
     log = home.parent / f"{home.name}.log"
     command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--control-port", "0", *flags]
-    # Threads of the engine that wait for each other spin, and two test processes share the cores.
+    # Threads of the engine that wait for each other spin, and the test processes share the cores.
     env = scratch_env(home) | {"PENSTOCK_ENGINE_THREADS": "1"}
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=home.parent)

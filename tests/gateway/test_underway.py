@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -221,6 +222,20 @@ def test_a_flood_of_unknown_keys_does_not_delay_a_revocation() -> None:
             assert {one.outcome for one in flood} == {"invalid_api_key"}
 
     asyncio.run(run())
+
+
+def test_an_outage_is_logged_once_and_not_for_every_request(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        snapshot = KeySnapshot(table)
+        for number, away in enumerate((True, True, False, True)):
+            table.away = away
+            with contextlib.suppress(PenstockError):
+                await snapshot.find(secret_hash(f"unknown{number}"))
+
+    table = Table()
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(run())
+    assert [record.message for record in caplog.records] == ["keys cannot be looked up: OSError"] * 2
 
 
 def test_a_key_that_gets_an_expiry_is_cut_when_it_is_over_and_needs_no_database_for_it() -> None:

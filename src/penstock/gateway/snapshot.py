@@ -59,6 +59,7 @@ class KeySnapshot:
         self._follower = ThreadPoolExecutor(1, thread_name_prefix="keys")
         self._revision = source.revision()
         self.fresh = True
+        self._answering = True  # at the last look-up
         self.underway = Underway()
         self.uses = Uses(source.note_uses)
 
@@ -79,10 +80,13 @@ class KeySnapshot:
             try:
                 principal = await asyncio.to_thread(self._source.find_principal, key_hash)
             except Exception as error:
-                _log.warning("keys cannot be looked up: %s", type(error).__name__)
+                if self._answering:  # once, not for every request of an outage
+                    _log.warning("keys cannot be looked up: %s", type(error).__name__)
+                self._answering = False
                 raise PenstockError(
                     "store_unavailable", "This key cannot be checked right now; try again.", retry_after_s=2
                 ) from error
+            self._answering = True
             # A change that came in during the look-up may have been to this key: what was read may be stale.
             if revision == self._revision:
                 break
