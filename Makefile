@@ -12,6 +12,8 @@ HEROKU_CLI := tests/interop/node_modules/.stamp
 ARGS ?=
 # The package with its hot modules compiled (scripts/native.py); anew after any change of the source.
 NATIVE_FOLDER := build/native
+# How well the C compiler works on it: 0 is done soonest, for tests, which ask what it does and not how fast.
+OPT ?= 2
 COMPILED := $(NATIVE_FOLDER)/penstock/compiled.txt
 # NATIVE=1: serve that; in tests, what runs as a server of its own.
 WITH_NATIVE = $(if $(NATIVE),$(COMPILED))
@@ -93,7 +95,7 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 
 $(COMPILED): $(VENV)/.dev scripts/native.py scripts/native.ini $(shell find src/penstock -name '*.py')
 	@echo "Compiling ..." >&2
-	@$(PY) scripts/native.py $(NATIVE_FOLDER)
+	@$(PY) scripts/native.py --opt-level $(OPT) $(NATIVE_FOLDER)
 
 # npm packages of the tests; without npm the tests that need them say so and skip.
 $(NODE_SDK): tests/sdk/node/package.json tests/sdk/node/package-lock.json

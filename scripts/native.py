@@ -57,7 +57,7 @@ class _Parallel(build_ext):  # type: ignore[misc]
         super().build_extension(ext)
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, *, opt_level: str) -> None:
     """The package in ``folder``, anew. Raises SystemExit where it cannot be compiled."""
     shutil.rmtree(folder, ignore_errors=True)
     work = folder / "work"
@@ -66,7 +66,11 @@ def build(folder: Path) -> None:
     os.chdir(work)
     files = [str(path) for path in sources()]
     extensions = mypycify(
-        ["--config-file", "native.ini", *files], opt_level="2", debug_level="0", multi_file=True, group_name="penstock"
+        ["--config-file", "native.ini", *files],
+        opt_level=opt_level,
+        debug_level="0",
+        multi_file=True,
+        group_name="penstock",
     )
     setup(
         name="penstock-native",
@@ -84,7 +88,9 @@ def build(folder: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python scripts/native.py", description=__doc__)
     parser.add_argument("folder", type=Path, help="where to, anew")
-    build(parser.parse_args().folder.resolve())
+    parser.add_argument("--opt-level", choices=("0", "1", "2", "3"), default="2", help="how well, and how slowly")
+    asked = parser.parse_args()
+    build(asked.folder.resolve(), opt_level=asked.opt_level)
     return 0
 
 

@@ -5,10 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from penstock.engine.drivers import DRIVERS, LLAMACPP
+from penstock.engine.drivers import DRIVERS, LLAMACPP, OPENVINO
 from penstock.engine.weights import LocalModel, Weights
 from tests.engine.engines import MODEL, SOAK, RunningEngine, required
 from tests.server import borrow_weights, keep_weights
+
+# Over the second driver these run with PENSTOCK_SOAK=1 alone: each of its engines and grammars takes seconds to make.
+SOAKED = ("test_embedded_failures.py", "test_embedded_grammar.py", "test_engine_child.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what only ``make soak`` runs."""
+    left_out = [] if SOAK else [item for item in items if item.path.name in SOAKED and OPENVINO.name in item.name]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

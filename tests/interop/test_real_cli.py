@@ -30,9 +30,9 @@ LINES = [
 FIRST_OF_CODE = {case.code: case for cases in reversed(SCENES.values()) for case in reversed(cases)}
 
 
-def is_alone(case: Case, scene: str) -> bool:
-    """Whether the line has a process of its own: each scene's first, and the table's first for each exit code."""
-    return case is SCENES[scene][0] or case is FIRST_OF_CODE[case.code]
+def is_alone(case: Case) -> bool:
+    """Whether the line has a process of its own: the table's first for each exit code, and the plugin's first."""
+    return case is SCENES["model"][0] or case is FIRST_OF_CODE[case.code]
 
 
 def is_repeatable(case: Case) -> bool:
@@ -44,7 +44,7 @@ BOTH_WAYS = [
     pytest.param(scene, number, id=case.line)
     for scene, cases in SCENES.items()
     for number, case in enumerate(cases)
-    if is_alone(case, scene) and is_repeatable(case)
+    if is_alone(case) and is_repeatable(case)
 ]
 
 
@@ -106,7 +106,7 @@ def test_a_scenes_process_and_one_of_its_own_come_to_the_same(
 def perform(case: Case, name: str, stage: Stage, heroku: Heroku, scene: Scene) -> Outcome:
     """Run the line in its scene's process, or in one of its own."""
     arguments = filled(case.line, stage).split(" ")
-    if not is_alone(case, name):
+    if not is_alone(case):
         return Outcome(scene(*arguments), case.then(stage))
     done = heroku(*arguments)
     state_holds = case.then(stage)
