@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -20,17 +19,10 @@ from penstock.app.nursery.processes import ChildProcess
 from penstock.app.serving.prepare import prepare_store
 from penstock.providers.spec import ProviderSpec
 from penstock.settings.tree import Settings
-from tests.server import TEMPLATE, Server, borrow_weights, descendants, is_alive, scratch_env, titled, wait_ready
+from tests.server import TEMPLATE, Server, borrow_weights, descendants, is_alive, scratch_env, titled, until, wait_ready
 from tests.server import children as below
 
 SECRET = "LAB_KEY"
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def interpreter(folder: Path) -> Path:

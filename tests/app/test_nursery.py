@@ -4,25 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.server import TEMPLATE, Server, children, descendants, is_alive, running, scratch_env, title, titled
+from tests.server import TEMPLATE, Server, children, descendants, is_alive, running, scratch_env, title, titled, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no template")
 NO_ENGINE = ("--set", "engine.enabled=false")
 WORKER = "penstock worker"
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def kill(pid: int) -> None:

@@ -51,10 +51,10 @@ def _opened(settings: Settings) -> "tuple[Database, CredentialStore] | None":
     if not any(row.api_key_stored for row in settings.provider):
         return None
     # Most servers keep none here, and their supervisor does without SQL.
-    from penstock.app.store import database_url, open_database  # noqa: PLC0415
-    from penstock.store.engines.address import is_sqlite, parse_address  # noqa: PLC0415
-    from penstock.store.nouns.credentials import CredentialStore  # noqa: PLC0415
-    from penstock.store.schema import REVISIONS  # noqa: PLC0415
+    from penstock.app.store import database_url, open_database  # noqa: PLC0415 - as said
+    from penstock.store.engines.address import is_sqlite, parse_address  # noqa: PLC0415 - as said
+    from penstock.store.nouns.credentials import CredentialStore  # noqa: PLC0415 - as said
+    from penstock.store.schema import REVISIONS  # noqa: PLC0415 - as said
 
     url = parse_address(database_url(settings))
     if is_sqlite(url) and not Path(str(url.database)).exists():
