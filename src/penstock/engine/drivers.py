@@ -24,7 +24,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     slots: int = 4
     context: int = 8192
-    batch: int = 256
+    batch: int = 128
     threads: int = 0
 
 

@@ -99,7 +99,7 @@ class Transport:
         # A proxy of plain calls wants the whole address in the request line (RFC 9112 3.2.2) and its own credential.
         self._forwards = self._proxy is not None and self.tls is None
         self._origin = f"http://{self._authority}" if self._forwards else ""
-        self._heads: dict[tuple[str, Headers], bytes] = {}
+        self._heads: dict[tuple[str, str, Headers], bytes] = {}
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._pending = 0
@@ -108,16 +108,23 @@ class Transport:
         self._retired = False
 
     async def post(
-        self, path: str, headers: Headers, body: bytes, *, timeouts: Timeouts = _NO_TIMEOUTS, streamed: bool = False
+        self,
+        path: str,
+        headers: Headers,
+        body: bytes,
+        *,
+        timeouts: Timeouts = _NO_TIMEOUTS,
+        streamed: bool = False,
+        method: str = "POST",
     ) -> Response:
-        """Send one POST and wait for the head of the answer. Raises TransportError.
+        """Send one POST, or what ``get`` asks for, and wait for the head of the answer. Raises TransportError.
 
         ``timeouts`` win over the transport's own; the one for the first token holds for a ``streamed`` answer until
         ``Response.begun``. A pooled connection that turns out to be closed as soon as it is used is replaced by a new
         one, and the request sent once more: the peer had closed it while idle. One that is lost later, or is new, is
         not: the request may have been served.
         """
-        head = self._head(path, headers) + b"content-length: %d\r\n\r\n" % len(body)
+        head = self._head(method, path, headers) + b"content-length: %d\r\n\r\n" % len(body)
         fresh = False
         while True:
             now = time.monotonic()
@@ -143,6 +150,10 @@ class Transport:
                 connection.abandon(answer)
                 raise
 
+    async def get(self, path: str, headers: Headers) -> Response:
+        """Send one GET and wait for the head of the answer. Raises TransportError."""
+        return await self.post(path, headers, b"", method="GET")
+
     def retire(self) -> None:
         """Keep no connection from now on: idle ones close at once, the others with the answers that they carry."""
         self._retired = True
@@ -156,11 +167,11 @@ class Transport:
         for connection in tuple(self._open):
             connection.abort()
 
-    def _head(self, path: str, headers: Headers) -> bytes:
-        key = (path, tuple(headers))
+    def _head(self, method: str, path: str, headers: Headers) -> bytes:
+        key = (method, path, tuple(headers))
         head = self._heads.get(key)
         if head is None:
-            lines = [f"POST {self._origin}{self._path}{path} HTTP/1.1", f"host: {self._authority}"]
+            lines = [f"{method} {self._origin}{self._path}{path} HTTP/1.1", f"host: {self._authority}"]
             lines += self._proxy.headers if self._proxy is not None and self._forwards else ()
             lines += [f"{name}: {value}" for name, value in headers]
             if any("\r" in line or "\n" in line for line in lines):

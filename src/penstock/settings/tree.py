@@ -52,7 +52,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     model: str = "smollm2-135m-instruct"
     slots: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
     context: Annotated[int, msgspec.Meta(ge=256)] = 8192
-    batch: Annotated[int, msgspec.Meta(ge=32, le=4096)] = 256
+    batch: Annotated[int, msgspec.Meta(ge=32, le=4096)] = 128
     threads: Annotated[int, msgspec.Meta(ge=0, le=512)] = 0
 
 

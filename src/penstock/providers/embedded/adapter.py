@@ -13,6 +13,7 @@ from penstock.providers.embedded.choice import ChoiceRun
 from penstock.providers.embedded.constraint import constrained, usable_tools
 from penstock.providers.embedded.merge import merged
 from penstock.providers.embedded.native import NativeClient
+from penstock.providers.embedded.prefill import PromptReader
 from penstock.providers.embedded.prompt import rendered
 from penstock.providers.translation.parts import Fold, Frames, Part
 from penstock.providers.transport import Transport
@@ -26,6 +27,7 @@ class EmbeddedAdapter:
 
     def __init__(self, transport: Transport, *, key: str, context: int) -> None:
         self._client = NativeClient(transport, key=key)
+        self._reader = PromptReader(self._client)
         self._context = context
 
     def ignored(self, request: BoundRequest) -> tuple[str, ...]:
@@ -50,7 +52,7 @@ class EmbeddedAdapter:
         body["prompt"] = await self._client.template(rendered(chat, tools))
         stream = merged(
             [
-                ChoiceRun(self._client, chat, limits, index=index).parts({**body, **sampling.seed(chat, index)})
+                ChoiceRun(self._reader, chat, limits, index=index).parts({**body, **sampling.seed(chat, index)})
                 for index in range(count)
             ]
         )

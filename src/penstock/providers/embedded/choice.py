@@ -10,7 +10,8 @@ from penstock.domain.errors import PenstockError
 from penstock.domain.usage import Usage
 from penstock.providers.embedded.calls import CallScanner
 from penstock.providers.embedded.constraint import Constraint
-from penstock.providers.embedded.native import NativeClient, Piece
+from penstock.providers.embedded.native import Piece
+from penstock.providers.embedded.prefill import PromptReader
 from penstock.providers.embedded.prompt import CALL_OPEN
 from penstock.providers.embedded.sampling import logprobs
 from penstock.providers.translation.parts import Part
@@ -20,8 +21,8 @@ from penstock.providers.wire_out import Delta, Finish
 class ChoiceRun:
     """Generates one choice with the engine, in one completion or, when the model begins a call by itself, in two."""
 
-    def __init__(self, client: NativeClient, chat: ChatRequest, constraint: Constraint, *, index: int) -> None:
-        self._client = client
+    def __init__(self, reader: PromptReader, chat: ChatRequest, constraint: Constraint, *, index: int) -> None:
+        self._reader = reader
         self._chat = chat
         self._constraint = constraint
         self._index = index
@@ -72,7 +73,7 @@ class ChoiceRun:
         counted = 0
         self._last = None
         first = not self._evaluated
-        pieces = self._client.complete(body)
+        pieces = self._reader.complete(body)
         try:
             async for piece in pieces:
                 tokens, counted = piece.tokens_predicted - counted, max(counted, piece.tokens_predicted)

@@ -5,7 +5,7 @@ nothing but progress (measured on xllamacpp 2026.10.11549); a plain call is neve
 """
 
 from collections.abc import AsyncGenerator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -25,9 +25,43 @@ RETRY_AFTER_S = 2
 
 
 class Timings(msgspec.Struct):
-    """``cache_n``: prompt tokens that were taken from the slot's cache."""
+    """``cache_n``: prompt tokens that were taken from the slot's cache; ``prompt_ms``: how long the others took."""
 
     cache_n: int = 0
+    prompt_ms: float = 0.0
+
+
+class PromptProgress(msgspec.Struct):
+    """How far a prompt of ``total`` tokens has been read; ``cache`` of them were there before."""
+
+    total: int = 0
+    cache: int = 0
+    processed: int = 0
+
+
+class SlotParams(msgspec.Struct):
+    """What a slot's last request set. ``n_discard``, of no other use here, carries our mark of a request."""
+
+    n_discard: int = 0
+
+
+class Slot(msgspec.Struct):
+    """One slot of the engine: how many tokens it has read, of the last request that it worked on or still does."""
+
+    id: int
+    is_processing: bool
+    n_prompt_tokens: int = 0
+    params: SlotParams | None = None
+    next_token: list[dict[str, Json]] = []
+
+    @property
+    def answering(self) -> bool:
+        """Whether it writes an answer, and is not reading its prompt."""
+        return self.is_processing and any(each.get("n_decoded") for each in self.next_token)
+
+    def has(self, mark: int) -> bool:
+        """Whether its last request has this mark."""
+        return self.params is not None and self.params.n_discard == mark
 
 
 class Piece(msgspec.Struct):
@@ -41,6 +75,7 @@ class Piece(msgspec.Struct):
     stopping_word: str = ""
     completion_probabilities: list[dict[str, Json]] = []
     timings: Timings | None = None
+    prompt_progress: PromptProgress | None = None
     error: dict[str, Json] | None = None
 
 
@@ -48,8 +83,12 @@ class _Prompt(msgspec.Struct):
     prompt: str
 
 
+class _Tokens(msgspec.Struct):
+    tokens: list[int]
+
+
+T = TypeVar("T")
 _PIECE = msgspec.json.Decoder(Piece)
-_PROMPT = msgspec.json.Decoder(_Prompt)
 
 
 class NativeClient:
@@ -61,16 +100,21 @@ class NativeClient:
 
     async def template(self, messages: list[dict[str, str]]) -> str:
         """The messages as the model's prompt, by the chat template in its weights."""
-        response = await self._post("/apply-template", {"messages": messages})
-        try:
-            raw = await response.read()
-        except TransportError as error:
-            _fail(error)
-        finally:
-            response.close()
-        if response.status != 200:
-            _refuse(response.status, raw)
-        return _PROMPT.decode(raw).prompt
+        return (await self._whole("/apply-template", _Prompt, {"messages": messages})).prompt
+
+    async def tokens(self, prompt: str) -> list[int]:
+        """A prompt as ``complete`` reads it."""
+        asked = {"content": prompt, "add_special": True, "parse_special": True}
+        return (await self._whole("/tokenize", _Tokens, asked)).tokens
+
+    async def slots(self) -> list[Slot]:
+        """What the engine is at."""
+        return await self._whole("/slots", list[Slot])
+
+    async def read(self, tokens: list[int], slot: int, mark: int) -> Timings:
+        """Have a slot read what it does not know yet of the beginning of a prompt. Waits until the slot is free."""
+        asked = {"prompt": tokens, "n_predict": 0, "cache_prompt": True, "id_slot": slot, "n_discard": mark}
+        return (await self._whole("/completion", Piece, asked)).timings or Timings()
 
     async def complete(self, body: dict[str, Json]) -> AsyncGenerator[Piece, None]:
         """Pieces of one completion; the last has ``stop``. A stream that ends before that raises upstream_closed."""
@@ -94,6 +138,26 @@ class NativeClient:
             raise UpstreamError("upstream_error", "The embedded engine sent what cannot be read.") from error
         finally:
             response.close()
+
+    async def _whole(self, path: str, kind: type[T], asked: dict[str, Json] | None = None) -> T:
+        response: Response | None = None
+        try:
+            if asked is None:
+                response = await self._transport.get(path, self._headers)
+            else:
+                response = await self._post(path, asked)
+            raw = await response.read()
+        except TransportError as error:
+            _fail(error)
+        finally:
+            if response is not None:
+                response.close()
+        if response.status != 200:
+            _refuse(response.status, raw)
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except msgspec.DecodeError as error:
+            raise UpstreamError("upstream_error", "The embedded engine sent what cannot be read.") from error
 
     async def _post(self, path: str, body: dict[str, Json]) -> Response:
         try:
