@@ -33,7 +33,7 @@ MODULES = {
     "providers/openai": ("adapter", "azure", "events", "messages", "request", "usage"),
     "providers/outbound": ("endings",),
     "providers/translation": ("dialect", "fields"),
-    "web": ("exchange", "http1", "hub"),
+    "web": ("exchange", "heads", "http1", "hub"),
 }  # fmt: skip
 MARK = "compiled.txt"
 

@@ -13,11 +13,14 @@ import httptools
 
 from penstock.domain.errors import PenstockError
 from penstock.web.exchange import Exchange
+from penstock.web.heads import KnownHead, known_head
 from penstock.web.hub import Hub
 
 _NEVER = float("inf")
 _MAX_PIPELINED = 64
 _LINGER_S = 5.0
+# So many heads of a connection are looked at for the next to be known; a client that never repeats one pays no more.
+_TO_LEARN = 8
 
 
 class HttpConnection(asyncio.Protocol):
@@ -41,6 +44,8 @@ class HttpConnection(asyncio.Protocol):
         self._filling: Exchange | None = None  # whose body is arriving
         self._in_head = False
         self._raw_left = 0
+        self._known: KnownHead | None = None
+        self._to_learn = _TO_LEARN
         self._received = 0  # bytes of the head, or since the head
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -72,12 +77,18 @@ class HttpConnection(asyncio.Protocol):
         """Parse what has arrived."""
         if self._lingering or self._broken or self._transport.is_closing():
             return
+        alone = self._active is None and self._filling is None and not (self._in_head or self._raw_left)
+        if alone and self._known is not None and (body := self._known.body_at(data)):
+            self._serve(self._known.scope(data, body), data[body:])
+            return
         self._received += len(data)
         if self._raw_left:
             data = self._take_raw(data)
         if data:
             self._parse(data)
         self._check_size()
+        if alone and self._to_learn:
+            self._learn(data)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
@@ -227,6 +238,22 @@ class HttpConnection(asyncio.Protocol):
             self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self.refuse(PenstockError("invalid_request", "This is not a valid HTTP/1.1 request."))
+
+    def _serve(self, scope: dict[str, Any], body: bytes) -> None:
+        """A request whose head is known, and that came whole: the parser need not see it."""
+        exchange = Exchange(self, scope, keep_alive=not self._hub.draining, expects=False)
+        if body:
+            exchange.feed(body)
+        exchange.end()
+        self._start(exchange)
+
+    def _learn(self, data: bytes) -> None:
+        """Know this head again, if it was that of a plain request."""
+        exchange = self._active
+        if exchange is None or not exchange.ended or self._queue or self._in_head or self._filling is not None:
+            return
+        self._to_learn -= 1
+        self._known = known_head(data, exchange.scope) if exchange.keep_alive and not self._expects else None
 
     def _check_size(self) -> None:
         """Bound the head, and what a body carries beside itself: chunk sizes, extensions, trailers."""

@@ -10,6 +10,7 @@ from penstock.web.exchange import App, Exchange
 
 _SWEEP_S = 0.5
 _CUT_S = 1.0
+_NAME = "request"  # a task without a name is given one, which costs more
 
 # The request id's header line and the body of what is refused before an application sees it.
 Refusal = Callable[[PenstockError], tuple[str, bytes]]
@@ -66,7 +67,7 @@ class Hub:
 
     def start(self, exchange: Exchange) -> None:
         """Run the application for a request, and know of it until it is done."""
-        task = exchange.task = self.loop.create_task(exchange.run(self.app))
+        task = exchange.task = asyncio.Task(exchange.run(self.app), loop=self.loop, name=_NAME)
         self.tasks.add(task)
         task.add_done_callback(self._ended)
 
