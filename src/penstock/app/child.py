@@ -4,6 +4,7 @@ Ends with the supervisor: by SIGTERM with a drain, and by itself when stdin clos
 """
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -32,6 +33,8 @@ _ORPHAN_DRAIN_S = 2.0
 _LEDGER_NICE = 10
 # New objects at which cycles are looked for, and how often among older ones.
 _COLLECTED = (10_000, 20, 50)
+# malloc.h: M_MMAP_THRESHOLD, from which size on memory is mapped alone; M_TRIM_THRESHOLD, the most that is kept.
+_KEPT = ((-3, 4 * 1024 * 1024), (-1, 16 * 1024 * 1024))
 
 
 def main() -> int:
@@ -102,11 +105,7 @@ async def _gateway(boot: Boot, lifeline: Lifeline) -> None:
         asyncio.create_task(parts.contents.follow()),
         asyncio.create_task(_sync_journal(parts.journal.sync, boot.settings.journal.fsync_s)),
     ]
-    # What was made at start lives as long as the worker: keep it out of every collection. Requests make few cycles, and
-    # looking for them as often as Python does by default costs some per cent (docs/performance.md).
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTED)
+    _tune_memory()
     try:
         await _until_stopped(server, lifeline, parts.apply)
         await parts.replay.drain(drain_s - (time.monotonic() - server.stopped_at))
@@ -114,6 +113,18 @@ async def _gateway(boot: Boot, lifeline: Lifeline) -> None:
         for task in tasks:
             task.cancel()
         await parts.aclose()
+
+
+def _tune_memory() -> None:
+    """Of the collector: what was made at start lives as long as the worker and is kept out of collections; requests
+    make few cycles, and looking for them as often as by default costs some per cent. Of the allocator: by default, the
+    memory of every large body goes back to the kernel, to be cleared and mapped for the next (docs/performance.md)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTED)
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        for option, size in _KEPT:
+            mallopt(option, size)
 
 
 async def _control(boot: Boot, lifeline: Lifeline) -> None:
