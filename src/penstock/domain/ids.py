@@ -39,4 +39,5 @@ def without_secrets(text: str) -> str:
 def new_completion_id(at_ns: int) -> str:
     """Heroku's form (heroku-wire.md 2.1): ``chatcmpl-``, 16 hex digits of Unix nanoseconds, 5 random hex digits."""
     # Unique, not secret: the operating system's random source would cost a system call per request.
-    return f"chatcmpl-{at_ns:016x}{random.getrandbits(20):05x}"
+    digits = ((at_ns << 20) | random.getrandbits(20)).to_bytes(11, "big").hex()
+    return "chatcmpl-" + digits[1:]

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Admitted(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="admit"):
+class Admitted(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="admit"):
     """A request was admitted. ``admitted_at`` is Unix time in seconds; ``asked`` is the model as the client named it.
     ``money`` are the counters of budgets on which this worker holds money for it."""
 
@@ -33,7 +33,7 @@ class Leg(msgspec.Struct, frozen=True, gc=False, array_like=True):
     total_ms: float
 
 
-class Settled(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="settle"):
+class Settled(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="settle"):
     """A request ended. ``outcome`` is completed, disconnected, cancelled or an error code; times are milliseconds.
     ``provider`` and ``target_model`` are the attempt that the client heard of. Money is in 10^-9; ``price_version`` is
     None for a model without a price, ``cost_nanos`` where the upstream's is unknown; ``raw_usage`` is the upstream's
@@ -66,7 +66,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="settle")
     cached_answer: bool = False
 
 
-class Progress(Settled, frozen=True, kw_only=True, gc=False, tag="progress"):
+class Progress(Settled, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="progress"):
     """How far a request under way has come: its settlement, should the worker die. The last one counts."""
 
 

@@ -17,7 +17,7 @@ from penstock.providers.embedded.native import NativeClient, Piece, PromptProgre
 
 # So many tokens are read at once, whoever waits: most questions, and the rest of a conversation that is cached.
 _SHORT = 64
-# A piece and the step without one that follows it take so many steps' time at most; two is the bound that is promised.
+# Two steps, one of them with a piece, take so many times as long as two without; twice is what is promised.
 _SHARE = 1.6
 _LARGEST = 256
 _MARKS = 2**31 - 2

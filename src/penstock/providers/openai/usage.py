@@ -7,6 +7,7 @@ from penstock.providers.accounts import ABSENT, kept
 from penstock.providers.openai.answers import Account, CompletionDetails, PromptDetails
 
 _decoder = msgspec.json.Decoder(Account)
+_NO_PROMPT, _NO_COMPLETION = PromptDetails(), CompletionDetails()
 
 
 def account(*said: msgspec.Raw) -> tuple[Usage | None, bytes | None]:
@@ -32,9 +33,9 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         wire = _decoder.decode(raw)
     except (ValueError, RecursionError):
         return None
-    prompt = wire.prompt_tokens_details or PromptDetails()
+    prompt, completion = wire.prompt_tokens_details or _NO_PROMPT, wire.completion_tokens_details or _NO_COMPLETION
     output = wire.completion_tokens or 0
-    thought = (wire.completion_tokens_details or CompletionDetails()).reasoning_tokens or 0
+    thought = completion.reasoning_tokens or 0
     # xAI counts thoughts beside the completion and in the total (2026-11); all others count them in the completion.
     if thought and wire.total_tokens == wire.prompt_tokens + output + thought:
         output += thought
