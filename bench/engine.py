@@ -55,7 +55,7 @@ class Size(NamedTuple):
     threads: int = 0
 
 
-FULL = Size(rounds=3, tokens={1: 128, 8: 64, 16: 64}, system_lines=26, long_lines=64, background_tokens=240)
+FULL = Size(rounds=5, tokens={1: 128, 8: 64, 16: 64}, system_lines=26, long_lines=64, background_tokens=240)
 # Shows that the tool works, on whatever machine; its figures say nothing.
 SMALL = Size(rounds=1, tokens={1: 8, 8: 4, 16: 2}, system_lines=4, long_lines=4, background_tokens=60, threads=1)
 
@@ -285,11 +285,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
     parser.add_argument("--driver", default="", help="the engine's driver on both sides (the default one)")
     parser.add_argument("--small", action="store_true", help="only show that it works: its figures say nothing")
+    parser.add_argument("--threads", type=int, default=0, help="of each engine (as many as there are CPUs)")
     args = parser.parse_args()
+    size = SMALL if args.small else FULL._replace(threads=args.threads)
     told = machine.describe()
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as work:
         try:
-            outcome = measure(Path(work), args.driver, SMALL if args.small else FULL)
+            outcome = measure(Path(work), args.driver, size)
         except (StartFailed, RuntimeError, OSError) as error:
             print(f"bench.engine: {type(error).__name__}: {error}", file=sys.stderr)
             return 1

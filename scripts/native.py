@@ -30,7 +30,7 @@ MODULES = {
     "gateway/routing": ("attempt", "board", "breaker", "spent", "window"),
     "ledger": ("bundle", "journal", "leases", "slices"),
     "providers": ("accounts", "connection", "sse", "stream", "transport"),
-    "providers/openai": ("adapter", "azure", "events", "messages", "request", "usage"),
+    "providers/openai": ("adapter", "azure", "events", "members", "messages", "request", "usage"),
     "providers/outbound": ("endings",),
     "providers/translation": ("dialect", "fields"),
     "web": ("exchange", "heads", "http1", "hub"),

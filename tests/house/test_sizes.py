@@ -22,7 +22,7 @@ def test_no_file_is_longer_than_its_bound() -> None:
     assert not long
 
 
-# Lines by plane (decisions 9, 11, 13 and 14): the line of a request cannot grow on what the control plane does not need.
+# Lines by plane (decisions 9, 11, 13, 14): the line of a request cannot grow on what the control plane does not need.
 PLANES = {
     "the line of a request": ({"gateway", "ledger", "web"}, 8_600),
     "upstreams": ({"providers", "engine"}, 12_000),

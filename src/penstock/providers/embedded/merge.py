@@ -8,15 +8,12 @@ from penstock.providers.translation.parts import Part
 _WAITING_PARTS = 64
 
 
-async def merged(streams: list[AsyncGenerator[Part, None]]) -> AsyncGenerator[Part, None]:
+def merged(streams: list[AsyncGenerator[Part, None]]) -> AsyncGenerator[Part, None]:
     """Parts of all streams; the first failure ends all of them. Closing it closes every stream."""
-    if len(streams) == 1:
-        try:
-            async for part in streams[0]:
-                yield part
-        finally:
-            await streams[0].aclose()
-        return
+    return streams[0] if len(streams) == 1 else _merged(streams)
+
+
+async def _merged(streams: list[AsyncGenerator[Part, None]]) -> AsyncGenerator[Part, None]:
     queue: asyncio.Queue[Part | Exception | None] = asyncio.Queue(_WAITING_PARTS)
     tasks = [asyncio.create_task(_pump(stream, queue)) for stream in streams]
     try:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from penstock.domain.chat import BoundRequest, ChatRequest, ExtendedThinking, StreamOptions
+from penstock.providers.openai.members import each_once
 from penstock.providers.openai.messages import Messages
 from penstock.providers.spec import Quirks
 from penstock.providers.translation.fields import Field, FieldTable, Handling
@@ -63,21 +64,21 @@ class Body:
     def write(self, request: BoundRequest) -> bytes:
         """The client's bytes where nothing has to change, else its top-level fields with their values untouched.
 
-        A body that names the model twice is always rebuilt: it must not reach an upstream that reads the other one.
+        A body that names a field twice is always rebuilt: it must not reach an upstream that reads the other one.
         """
         chat, raw = request.chat, request.raw
         ask_usage = self._quirks.stream_options and chat.stream and not chat.wants_usage_chunk
         messages = self._messages.are_foreign(chat, raw)
+        fields = _raw_object.decode(raw)
         if (
             request.target_model == chat.model
             and not ask_usage
             and not messages
             and not self._quirks.cache_salt
-            and raw.count(b"model") == 1
             and self._values(chat) == self._untouched
+            and each_once(raw, fields)
         ):
             return raw
-        fields = _raw_object.decode(raw)
         self._adapt(fields, chat)
         fields["model"] = _json(request.target_model)
         if ask_usage:
