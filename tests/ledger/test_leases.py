@@ -150,6 +150,49 @@ def test_who_asks_while_an_exchange_is_under_way_is_in_the_next_one(world: World
     world.run(test())
 
 
+@pytest.mark.parametrize("name", ["permit", "money"])
+def test_what_is_expected_while_the_store_is_slow_is_not_forgotten_before_it_is_asked_for(
+    world: World, name: str
+) -> None:
+    line = _Gate(world.store)
+    leases = Leases(line, "gated", clock=lambda: world.now)
+    counter = world.counters[name]
+
+    async def test() -> None:
+        first = asyncio.create_task(leases.obtain(world.counters["rate"], 1))
+        await line.reached()
+        leases.expect(counter, 1)
+        renewal = asyncio.create_task(leases.renew())
+        await asyncio.sleep(0)
+        line.open()
+        assert await first == 1
+        await renewal
+        assert leases.take(counter, 1)
+        assert await leases.obtain(counter, counter.limit - 1) == counter.limit - 1
+        await leases.aclose()
+
+    world.run(test())
+
+
+def test_what_was_expected_when_the_store_failed_is_forgotten_all_the_same(world: World) -> None:
+    line = _Gate(world.store)
+    line.away = True
+    leases = Leases(line, "gated", clock=lambda: world.now)
+
+    async def test() -> None:
+        first = asyncio.create_task(leases.obtain(world.counters["rate"], 1))
+        await line.reached()
+        leases.expect(world.counters["money"], 1)
+        line.open()
+        with pytest.raises(PenstockError):
+            await first
+        await leases.renew()
+        assert leases.slice_of(world.counters["money"]) is None
+        await leases.aclose()
+
+    world.run(test())
+
+
 class _Gate(Line):
     """A line on which an exchange waits until it is let through."""
 

@@ -332,6 +332,7 @@ class Leases:
     def _fail(self, batch: list[Slice]) -> None:
         self._failed_at = self._clock()
         for held in [*batch, *self._urgent.values()]:
+            held.expected = 0
             self._refuse_waiting(held)
         self._urgent.clear()
 

@@ -184,9 +184,11 @@ class Slice:
         return (self.free > 0 and self._idles) or (since >= _RENEW_MONEY_S and bool(self.size or self._holds))
 
     def is_idle(self, now: float) -> bool:
-        """Whether it can be forgotten: nothing is held, owed or waited for, nor was lately."""
-        busy = self.asked or self.dirty or self.waiting or self.used or self.free or self.size or self._returned
-        return not busy and not (self._holds and self.counter.kind == "money") and now - self.asked_at > _RENEW_S
+        """Whether it can be forgotten: nothing is held, owed, waited for or about to be asked for, nor was lately."""
+        if self.waiting or self.expected or (self._holds and self.counter.kind == "money"):
+            return False
+        busy = self.asked or self.dirty or self.used or self.free or self.size or self._returned
+        return not busy and now - self.asked_at > _RENEW_S
 
     def ask(self, seq: int, now: float) -> LeaseAsk:
         """What to ask the store now: once more what it did not answer, or how things are."""
