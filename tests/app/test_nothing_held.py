@@ -55,7 +55,7 @@ PRICE = 7 * 1000 + 2 * 2000
 # Of each app: its limits, and its budget.
 APPS: dict[str, tuple[dict[str, int], str]] = {
     "wide": ({"concurrent_requests": 500, "requests_per_minute": 1_000_000, "tokens_per_minute": 10**9}, "100"),
-    "busy": ({"concurrent_requests": 6, "requests_per_minute": 40, "tokens_per_minute": 20_000}, "100"),
+    "busy": ({"concurrent_requests": 6, "requests_per_minute": 20, "tokens_per_minute": 20_000}, "100"),
     "poor": ({"concurrent_requests": 500}, "0.001"),
 }
 # What each answer of such an app tells, whatever it is.

@@ -116,6 +116,7 @@ def gateway_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
 def gateway(gateway_server: Gateway) -> Gateway:
     """The server with an upstream that answers "Hello." plainly until the test scripts something else."""
     gateway_server.upstream.script = answer_plainly
+    gateway_server.upstream.arrived.clear()
     gateway_server.upstream.cancelled.clear()
     return gateway_server
 
